@@ -1,0 +1,64 @@
+"""Digests: of one artifact, and of everything that a label holds."""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+__all__ = ["EMPTY_LABEL", "LabelDigest", "digest_of", "set_digest"]
+
+_MODULUS: Final = 1 << 256
+
+
+def digest_of(canonical: bytes) -> str:
+    """SHA-256 of an artifact's canonical form, 64 hex digits."""
+    return hashlib.sha256(canonical).hexdigest()
+
+
+class LabelDigest(msgspec.Struct, frozen=True):
+    """An order-free hash over a set of (api_id, digest): a sum modulo 2^256, and a count.
+
+    Adding or removing one member costs the same however many there are. It finds drift, it
+    does not prove authorship. A sum, never XOR: for XOR two sets with equal hashes are
+    found in milliseconds.
+    """
+
+    total: str = "0" * 64
+    count: int = 0
+
+    def add(self, api_id: str, digest: str) -> "LabelDigest":
+        """The digest of the set with this member, which was not in it."""
+        return self._moved(_weight(api_id, digest), 1)
+
+    def remove(self, api_id: str, digest: str) -> "LabelDigest":
+        """The digest of the set without this member, which was in it."""
+        return self._moved(-_weight(api_id, digest), -1)
+
+    def replace(self, api_id: str, old: str | None, new: str | None) -> "LabelDigest":
+        """The digest after `api_id` went from `old` to `new`; None stands for absent."""
+        moved = self if old is None else self.remove(api_id, old)
+        return moved if new is None else moved.add(api_id, new)
+
+    def _moved(self, weight: int, count: int) -> "LabelDigest":
+        total = (int(self.total, 16) + weight) % _MODULUS
+        return LabelDigest(f"{total:064x}", self.count + count)
+
+
+EMPTY_LABEL: Final = LabelDigest()
+
+
+def set_digest(members: dict[str, str]) -> str:
+    """SHA-256 over the sorted (api_id, digest) pairs: slower than the sum, and forge-proof."""
+    hasher = hashlib.sha256()
+    for api_id in sorted(members):
+        hasher.update(_framed(api_id, members[api_id]))
+    return hasher.hexdigest()
+
+
+def _weight(api_id: str, digest: str) -> int:
+    return int.from_bytes(hashlib.sha256(_framed(api_id, digest)).digest(), "big")
+
+
+def _framed(api_id: str, digest: str) -> bytes:
+    name = api_id.encode()
+    return len(name).to_bytes(4, "big") + name + bytes.fromhex(digest)

@@ -1,0 +1,243 @@
+"""What a request does to the labels it names: a pure decision, taken inside a transaction.
+
+The store loads the rows that a request may touch into `LabelState`s, `plan` turns the request
+into change sets or refuses it, and the store writes what was planned.
+"""
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+
+import msgspec
+
+from gatesync.artifacts.changes import Change, ChangeSet, Entry, Head, Instruction
+from gatesync.artifacts.errors import Problem, ProblemsError
+from gatesync.artifacts.model import Identity
+
+__all__ = ["Claim", "LabelState", "PlannedRequest", "Publish", "Remove", "SaveRequest", "plan"]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A name that one artifact owns within (label, tenant).
+
+    `key` is the hex SHA-256 of tenant, scope and name, `text` says it for people.
+    """
+
+    key: str
+    text: str
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Put this artifact into the label, whatever it held under that api_id before.
+
+    `entry.revision` is not used; `content` is the canonical form.
+    """
+
+    entry: Entry
+    content: bytes
+    claims: tuple[Claim, ...]
+
+
+class Remove(msgspec.Struct, frozen=True):
+    """Take this artifact out of the label."""
+
+    api_id: str
+
+
+class SaveRequest(msgspec.Struct, frozen=True):
+    """One request: each inner tuple becomes one change set in each of the labels.
+
+    All of it is planned, or nothing. `key` is the idempotency key and `fingerprint` a hash of
+    what was asked, so that a key used again for something else is refused.
+    `published_at` is in milliseconds since 1970.
+    """
+
+    labels: tuple[str, ...]
+    sets: tuple[tuple[Publish | Remove, ...], ...]
+    key: str
+    fingerprint: str
+    published_at: int
+    publisher: str = ""
+
+
+class PlannedRequest(msgspec.Struct, frozen=True):
+    """What a request comes to.
+
+    The change sets stand in the order in which they are to be written; `heads` are those of
+    the request's labels after it, whether it moved them or not.
+    """
+
+    change_sets: tuple[ChangeSet, ...]
+    heads: tuple[Head, ...]
+
+
+class LabelState:
+    """What the plan needs to know of one label, and the plan's own changes to it.
+
+    Args:
+        head: the label's head, read under its lock.
+        entries: what the label holds under each api_id that any request of the batch names.
+        owners: the api_id that owns each claim which any request of the batch makes or frees.
+        claims: the claim keys that each of those api_ids holds.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        entries: Mapping[str, Entry],
+        owners: Mapping[str, str],
+        claims: Mapping[str, frozenset[str]],
+    ) -> None:
+        self.head = head
+        self.entries: MutableMapping[str, Entry | None] = dict(entries)
+        self.owners: MutableMapping[str, str | None] = dict(owners)
+        self.claims: MutableMapping[str, frozenset[str]] = dict(claims)
+
+    def draft(self) -> "LabelState":
+        """A copy that costs nothing and leaves this one alone until `accept`."""
+        copy = LabelState.__new__(LabelState)
+        copy.head = self.head
+        copy.entries = ChainMap({}, self.entries)
+        copy.owners = ChainMap({}, self.owners)
+        copy.claims = ChainMap({}, self.claims)
+        return copy
+
+    def accept(self, draft: "LabelState") -> None:
+        """Make the draft's changes this state's own."""
+        self.head = draft.head
+        for mine, theirs in (
+            (self.entries, draft.entries),
+            (self.owners, draft.owners),
+            (self.claims, draft.claims),
+        ):
+            assert isinstance(theirs, ChainMap)
+            mine.update(theirs.maps[0])
+
+
+def plan(
+    request: SaveRequest,
+    states: Mapping[str, LabelState],
+    identities: MutableMapping[str, Identity],
+) -> PlannedRequest:
+    """Decide what `request` writes, and move `states` there.
+
+    A publish of what the label already holds writes nothing; a set without a change makes no
+    change set. `identities` knows who each api_id of the batch is, from whichever label.
+
+    Raises:
+        ProblemsError: with everything that stands against it; nothing has moved then.
+    """
+    drafts = {label: states[label].draft() for label in request.labels}
+    known = ChainMap[str, Identity]({}, identities)
+    problems: list[Problem] = []
+    change_sets: list[ChangeSet] = []
+    for items in request.sets:
+        for label, draft in drafts.items():
+            change_set = _plan_set(label, draft, items, request, known, problems)
+            if change_set is not None:
+                change_sets.append(change_set)
+    if problems:
+        raise ProblemsError(problems)
+    for label, draft in drafts.items():
+        states[label].accept(draft)
+    identities.update(known.maps[0])
+    return PlannedRequest(tuple(change_sets), tuple(draft.head for draft in drafts.values()))
+
+
+def _plan_set(
+    label: str,
+    state: LabelState,
+    items: Sequence[Publish | Remove],
+    request: SaveRequest,
+    identities: MutableMapping[str, Identity],
+    problems: list[Problem],
+) -> ChangeSet | None:
+    previous = state.head.revision
+    revision = previous + 1
+    digest = state.head.digest
+    changes: list[Change] = []
+    named = {_api_id(item): item for item in items}
+    if len(named) != len(items):
+        problems.append(Problem("one change set names the same api_id twice"))
+        return None
+    pending = [item for item in items if not _is_held(state, item)]
+    for item in pending:  # frees every name first, so that artifacts of one set can swap them
+        _release(state, _api_id(item))
+    for item in pending:
+        before = state.entries.get(_api_id(item))
+        if isinstance(item, Remove):
+            if before is None:
+                problems.append(Problem(f"label {label!r} does not hold {item.api_id}"))
+                continue
+            state.entries[before.api_id] = None
+            changes.append(Change(Instruction.REMOVE, before))
+            digest = digest.remove(before.api_id, before.digest)
+            continue
+        found = list(_conflicts(label, state, item, identities))
+        problems.extend(found)
+        entry = msgspec.structs.replace(item.entry, revision=revision)
+        _claim(state, entry.api_id, item.claims)
+        identities[entry.api_id] = entry.identity
+        state.entries[entry.api_id] = entry
+        changes.append(Change(Instruction.PUBLISH, entry))
+        digest = digest.replace(entry.api_id, before.digest if before else None, entry.digest)
+    if not changes:
+        return None
+    state.head = Head(label, state.head.epoch, revision, digest, state.head.confirmation)
+    return ChangeSet(
+        label=label,
+        epoch=state.head.epoch,
+        revision=revision,
+        previous=previous,
+        changes=tuple(changes),
+        digest=digest,
+        published_at=request.published_at,
+        publisher=request.publisher,
+    )
+
+
+def _api_id(item: Publish | Remove) -> str:
+    return item.api_id if isinstance(item, Remove) else item.entry.api_id
+
+
+def _is_held(state: LabelState, item: Publish | Remove) -> bool:
+    """Whether a publish would change nothing."""
+    if isinstance(item, Remove):
+        return False
+    before = state.entries.get(item.entry.api_id)
+    return before is not None and before.digest == item.entry.digest
+
+
+def _conflicts(
+    label: str, state: LabelState, item: Publish, identities: Mapping[str, Identity]
+) -> Iterable[Problem]:
+    entry = item.entry
+    known = identities.get(entry.api_id)
+    if known is not None and known != entry.identity:
+        yield Problem(
+            f"api_id {entry.api_id} belongs to {known}; publish {entry.identity} "
+            "under an id of its own, or leave the id out",
+            where=str(entry.identity),
+        )
+    for claim in item.claims:
+        owner = state.owners.get(claim.key)
+        if owner is not None and owner != entry.api_id:
+            whose = identities.get(owner)
+            yield Problem(
+                f"{claim.text} in label {label!r} belongs to {whose or owner}; "
+                "rename it, or remove that artifact first",
+                where=str(entry.identity),
+            )
+
+
+def _release(state: LabelState, api_id: str) -> None:
+    for key in state.claims.get(api_id, frozenset()):
+        if state.owners.get(key) == api_id:
+            state.owners[key] = None
+    state.claims[api_id] = frozenset()
+
+
+def _claim(state: LabelState, api_id: str, claims: Iterable[Claim]) -> None:
+    keys = frozenset(claim.key for claim in claims)
+    state.claims[api_id] = keys
+    for key in keys:
+        state.owners[key] = api_id

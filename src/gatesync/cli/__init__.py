@@ -1,0 +1,1 @@
+"""The command line: it wires the roles together and stays thin."""

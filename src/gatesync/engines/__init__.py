@@ -1,0 +1,1 @@
+"""Extension point 3: what a gateway deploys into."""

@@ -1,0 +1,1 @@
+"""Extension point 2: the broker that carries events."""

@@ -1,0 +1,1 @@
+"""The data plane agent: informer, desired and applied, admin HTTP."""

@@ -1,0 +1,1 @@
+"""The control plane: publish, remove, heads, receipts, HTTP."""
