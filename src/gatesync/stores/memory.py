@@ -1,0 +1,185 @@
+"""An artifact store in memory: for unit tests, and to read what the contract means."""
+
+import asyncio
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from gatesync.artifacts.changes import (
+    Change,
+    ChangeSet,
+    Confirmation,
+    Cursor,
+    Entry,
+    Head,
+    Instruction,
+)
+from gatesync.artifacts.errors import ProblemsError
+from gatesync.artifacts.model import Identity
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, plan
+from gatesync.stores.store import (
+    PAGE_ENTRIES,
+    Behind,
+    Delta,
+    ManifestPage,
+    Refused,
+    SaveOutcome,
+    TooOld,
+)
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps every change set in a list. One event loop; `save` holds a lock.
+
+    Args:
+        epoch: the history's UUID; a new one when left out.
+    """
+
+    def __init__(self, epoch: str | None = None) -> None:
+        self.epoch = epoch or str(uuid.uuid4())
+        self._log: dict[str, list[ChangeSet]] = {}
+        self._states: dict[str, LabelState] = {}
+        self._floors: dict[str, int] = {}
+        self._contents: dict[str, bytes] = {}
+        self._identities: dict[str, Identity] = {}
+        self._requests: dict[str, tuple[str, SaveOutcome]] = {}
+        self._lock = asyncio.Lock()
+
+    async def labels(self) -> list[Head]:
+        """See `Saver.labels`."""
+        return [state.head for _, state in sorted(self._states.items())]
+
+    async def heads(
+        self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
+    ) -> dict[str, Head]:
+        """See `Retriever.heads`."""
+        found = {label: self._head(label) for label in labels}
+        for label, wanted in (at_least or {}).items():
+            _not_behind(found[label], wanted)
+        return found
+
+    async def changes(self, label: str, since: Cursor) -> Delta:
+        """See `Retriever.changes`."""
+        head = self._head(label)
+        if since.epoch != head.epoch or since.revision < self._floors.get(label, 0):
+            raise TooOld(f"label {label!r} keeps no changes since {since}")
+        _not_behind(head, since)
+        before = self._at(label, since.revision)
+        now = self._at(label, head.revision)
+        changes = [
+            Change(Instruction.PUBLISH, entry)
+            for api_id, entry in now.items()
+            if before.get(api_id) != entry
+        ]
+        changes += [
+            Change(Instruction.REMOVE, entry)
+            for api_id, entry in before.items()
+            if api_id not in now
+        ]
+        return Delta(since.revision, head, tuple(changes))
+
+    async def manifest(
+        self,
+        label: str,
+        *,
+        at: Cursor | None = None,
+        after: str = "",
+        limit: int = PAGE_ENTRIES,
+        at_least: Cursor | None = None,
+    ) -> ManifestPage:
+        """See `Retriever.manifest`."""
+        head = self._head(label)
+        if at_least is not None:
+            _not_behind(head, at_least)
+        if at is not None:
+            _not_behind(head, at)
+            if at.revision < self._floors.get(label, 0):
+                raise TooOld(f"label {label!r} was compacted past revision {at.revision}")
+            head = self._head_at(label, at.revision)
+        held = self._at(label, head.revision)
+        ids = sorted(api_id for api_id in held if api_id > after)
+        entries = tuple(held[api_id] for api_id in ids[:limit])
+        return ManifestPage(head, entries, ids[limit - 1] if len(ids) > limit else None)
+
+    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
+        """See `Retriever.contents`."""
+        return {digest: self._contents[digest] for digest in digests if digest in self._contents}
+
+    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """See `Saver.save`."""
+        async with self._lock:
+            return [self._save(request) for request in requests]
+
+    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
+        """See `Saver.change_sets`."""
+        return [each for each in self._log.get(label, []) if each.revision > since][:limit]
+
+    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+        """See `Saver.confirm`."""
+        state = self._state(label)
+        confirmation = Confirmation(confirmation_id, self.epoch, state.head.revision)
+        state.head = msgspec.structs.replace(state.head, confirmation=confirmation)
+        return confirmation
+
+    async def compact(self, label: str, keep: int) -> int:
+        """See `Saver.compact`. Only the floor moves: memory is not what this store saves."""
+        floor = max(self._floors.get(label, 0), self._head(label).revision - keep)
+        self._floors[label] = floor
+        return floor
+
+    def _save(self, request: SaveRequest) -> SaveOutcome | Refused:
+        known = self._requests.get(request.key)
+        if known is not None:
+            fingerprint, outcome = known
+            if fingerprint != request.fingerprint:
+                return Refused((f"key {request.key!r} was used for another request",), True)
+            return msgspec.structs.replace(outcome, repeated=True)
+        states = {label: self._state(label) for label in sorted(request.labels)}
+        try:
+            planned = plan(request, states, self._identities)
+        except ProblemsError as error:
+            return Refused(tuple(str(problem) for problem in error.problems))
+        for change_set in planned.change_sets:
+            self._log.setdefault(change_set.label, []).append(change_set)
+        for items in request.sets:
+            for item in items:
+                if isinstance(item, Publish):
+                    self._contents[item.entry.digest] = item.content
+        outcome = SaveOutcome(planned.change_sets, planned.heads)
+        self._requests[request.key] = (request.fingerprint, outcome)
+        return outcome
+
+    def _state(self, label: str) -> LabelState:
+        if label not in self._states:
+            self._states[label] = LabelState(Head(label, self.epoch), {}, {}, {})
+        return self._states[label]
+
+    def _head(self, label: str) -> Head:
+        state = self._states.get(label)
+        return state.head if state else Head(label, self.epoch)
+
+    def _head_at(self, label: str, revision: int) -> Head:
+        for change_set in self._log.get(label, []):
+            if change_set.revision == revision:
+                return change_set.head
+        return Head(label, self.epoch, revision)
+
+    def _at(self, label: str, revision: int) -> dict[str, Entry]:
+        held: dict[str, Entry] = {}
+        for change_set in self._log.get(label, []):
+            if change_set.revision > revision:
+                break
+            for change in change_set.changes:
+                if change.instruction is Instruction.PUBLISH:
+                    held[change.entry.api_id] = change.entry
+                else:
+                    held.pop(change.entry.api_id, None)
+        return held
+
+
+def _not_behind(head: Head, wanted: Cursor) -> None:
+    if head.epoch != wanted.epoch or head.revision < wanted.revision:
+        raise Behind(head, wanted)

@@ -1,0 +1,239 @@
+"""The artifact store in a SQL database, through SQLAlchemy Core.
+
+SQLite is served by plain Core in threads of its own: one that writes, a few that read. That was
+measured fastest, and one writer is all that SQLite has.
+"""
+
+import asyncio
+import os
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
+from gatesync.artifacts.planning import SaveRequest
+from gatesync.stores import schema, sql_read, sql_write
+from gatesync.stores.store import (
+    PAGE_ENTRIES,
+    Behind,
+    Delta,
+    ManifestPage,
+    Refused,
+    SaveOutcome,
+    StoreError,
+)
+
+__all__ = ["SqlStore", "open_sql_store"]
+
+BUSY_SECONDS: Final = 10.0  # how long a writer waits for another process's transaction
+_READERS: Final = 4
+_WRITING: Final = "gatesync_writing"
+
+_T = TypeVar("_T")
+
+
+@asynccontextmanager
+async def open_sql_store(url: str) -> AsyncIterator["SqlStore"]:
+    """Open the database, make what is missing in it, and close it at the end.
+
+    Args:
+        url: `sqlite:///PATH`.
+
+    Raises:
+        StoreError: the database cannot be opened, or was made by a later version.
+    """
+    store = SqlStore(_sqlite(url))
+    try:
+        await store.prepare()
+        yield store
+    finally:
+        await store.close()
+
+
+class SqlStore:
+    """`Saver` on one SQLAlchemy engine. Use `open_sql_store`.
+
+    `commits` counts the transactions that `save` committed.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.epoch = ""
+        self.commits = 0
+        self._engine = engine
+        self._where = engine.url.render_as_string(hide_password=True)
+        self._writer = ThreadPoolExecutor(1, "store-write")
+        self._readers = ThreadPoolExecutor(_READERS, "store-read")
+
+    async def prepare(self) -> None:
+        """Create the tables where they are missing and learn the epoch."""
+        self.epoch = await self._write(_prepare)
+
+    async def close(self) -> None:
+        """End the threads and the connections, after what they are doing."""
+        await asyncio.to_thread(self._writer.shutdown)
+        await asyncio.to_thread(self._readers.shutdown)
+        self._engine.dispose()
+
+    async def labels(self) -> list[Head]:
+        """See `Saver.labels`."""
+        return await self._read(lambda c: sql_read.read_labels(c, self.epoch))
+
+    async def heads(
+        self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
+    ) -> dict[str, Head]:
+        """See `Retriever.heads`."""
+        found = await self._read(lambda c: sql_read.read_heads(c, self.epoch, labels))
+        for label, wanted in (at_least or {}).items():
+            head = found[label]
+            if head.epoch != wanted.epoch or head.revision < wanted.revision:
+                raise Behind(head, wanted)
+        return found
+
+    async def changes(self, label: str, since: Cursor) -> Delta:
+        """See `Retriever.changes`."""
+        return await self._read(lambda c: sql_read.read_changes(c, self.epoch, label, since))
+
+    async def manifest(
+        self,
+        label: str,
+        *,
+        at: Cursor | None = None,
+        after: str = "",
+        limit: int = PAGE_ENTRIES,
+        at_least: Cursor | None = None,
+    ) -> ManifestPage:
+        """See `Retriever.manifest`."""
+        return await self._read(
+            lambda c: sql_read.read_manifest_page(
+                c, self.epoch, label, at=at, after=after, limit=limit, at_least=at_least
+            )
+        )
+
+    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
+        """See `Retriever.contents`."""
+        return await self._read(lambda c: sql_read.read_contents(c, digests))
+
+    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """See `Saver.save`."""
+        try:
+            answers = await self._write(lambda c: sql_write.append(c, self.epoch, requests))
+        except _ConstraintError as error:
+            if len(requests) == 1:
+                return [Refused((str(error),))]
+            return [answer for each in requests for answer in await self.save([each])]
+        self.commits += 1
+        return answers
+
+    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
+        """See `Saver.change_sets`."""
+        return await self._read(
+            lambda c: sql_read.read_change_sets(c, self.epoch, label, since, limit)
+        )
+
+    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+        """See `Saver.confirm`."""
+
+        def write(connection: Connection) -> Confirmation:
+            head = sql_write.lock_heads(connection, self.epoch, [label])[label]
+            connection.execute(
+                update(schema.heads)
+                .where(schema.heads.c.GATEWAY_LABEL == label)
+                .values(CONFIRMATION_ID=confirmation_id, CONFIRMED_REVISION=head.revision)
+            )
+            return Confirmation(confirmation_id, self.epoch, head.revision)
+
+        return await self._write(write)
+
+    async def compact(self, label: str, keep: int) -> int:
+        """See `Saver.compact`."""
+        return await self._write(lambda c: sql_write.compact(c, self.epoch, label, keep))
+
+    async def _read(self, work: Callable[[Connection], _T]) -> _T:
+        return await self._run(self._readers, work, writing=False)
+
+    async def _write(self, work: Callable[[Connection], _T]) -> _T:
+        return await self._run(self._writer, work, writing=True)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, work: Callable[[Connection], _T], *, writing: bool
+    ) -> _T:
+        def transaction() -> _T:
+            try:
+                with self._engine.connect().execution_options(**{_WRITING: writing}) as connection:
+                    with connection.begin():
+                        return work(connection)
+            except IntegrityError as error:
+                raise _ConstraintError(f"database {self._where}: {error.orig}") from error
+            except SQLAlchemyError as error:
+                cause = getattr(error, "orig", None) or error
+                raise StoreError(f"database {self._where}: {cause}") from error
+
+        return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+
+
+class _ConstraintError(StoreError):
+    """The database refused a row; only the transaction it was in is to blame."""
+
+
+def _prepare(connection: Connection) -> str:
+    schema.metadata.create_all(connection)
+    table = schema.stores
+    row = connection.execute(select(table)).first()
+    if row is None:
+        epoch = str(uuid.uuid4())
+        connection.execute(
+            insert(table).values(ID=1, EPOCH=epoch, SCHEMA_FORMAT=schema.SCHEMA_FORMAT)
+        )
+        return epoch
+    if row.SCHEMA_FORMAT != schema.SCHEMA_FORMAT:
+        raise StoreError(
+            f"the database has tables of format {row.SCHEMA_FORMAT}; "
+            f"this version reads format {schema.SCHEMA_FORMAT}"
+        )
+    return str(row.EPOCH)
+
+
+def _sqlite(url: str) -> Engine:
+    try:
+        parsed: URL = make_url(url)
+    except ArgumentError:
+        raise StoreError("the database URL cannot be read; write sqlite:///PATH") from None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise StoreError(
+            f"database {parsed.render_as_string(hide_password=True)}: "
+            "this version stores in a SQLite file; write sqlite:///PATH"
+        )
+    _make_private(Path(parsed.database))
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """Create the file so that nobody else can read it; SQLite's other files take its mode."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"database file {path}: {error.strerror}") from error
+
+
+def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _on_begin says
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # promise 3: a commit is on the disk
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _on_begin(connection: Connection) -> None:
+    writing = connection.get_execution_options().get(_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,0 +1,194 @@
+"""The artifact store: extension point 1.
+
+A **retriever** answers three questions about a label's log and hands out contents by digest. A
+**saver** appends to the logs. The promises that every adapter keeps:
+
+- A request that was saved is durable when `save` returns (promise 3).
+- Nobody reads revision N of a label before all up to N can be read (promise 2).
+- An answer is of one moment: a manifest's pages and a delta come out at the head they name.
+- A question with `at_least` is never answered with an older state: `Behind` is raised instead.
+
+An adapter is a callable named in the entry-point group `gatesync.stores`; it must pass
+`tests/contracts/store.py`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gatesync.artifacts.changes import Change, ChangeSet, Confirmation, Cursor, Entry, Head
+from gatesync.artifacts.digests import EMPTY_LABEL
+from gatesync.artifacts.planning import SaveRequest
+
+__all__ = [
+    "Behind",
+    "Delta",
+    "KeyUsedError",
+    "ManifestPage",
+    "Refused",
+    "Retriever",
+    "SaveOutcome",
+    "Saver",
+    "StoreError",
+    "TooOld",
+    "read_manifest",
+]
+
+PAGE_ENTRIES = 1_000  # a page of entries is some 300 kB of JSON
+
+
+class StoreError(Exception):
+    """The store cannot be reached or failed; says which store, and why."""
+
+
+class Behind(StoreError):
+    """The store has not got what was asked for yet: a replica that lags, or another history."""
+
+    def __init__(self, head: Head, wanted: Cursor) -> None:
+        self.head = head
+        self.wanted = wanted
+        super().__init__(
+            f"label {head.label!r} stands at revision {head.revision} of epoch {head.epoch}, "
+            f"revision {wanted.revision} of epoch {wanted.epoch} was asked for"
+        )
+
+
+class TooOld(StoreError):
+    """The log no longer reaches back to the cursor, or is not the one it belongs to: list again."""
+
+
+class KeyUsedError(StoreError):
+    """An idempotency key was used before, for a request that asked for something else."""
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """The net difference between `since` and `head`: at most one change an artifact."""
+
+    since: int
+    head: Head
+    changes: tuple[Change, ...]
+
+
+class ManifestPage(msgspec.Struct, frozen=True):
+    """Entries in the order of their api_ids; `after` is where the next page begins, if any."""
+
+    head: Head
+    entries: tuple[Entry, ...]
+    after: str | None = None
+
+
+class SaveOutcome(msgspec.Struct, frozen=True):
+    """What a request came to; `repeated` when its key had been saved before."""
+
+    change_sets: tuple[ChangeSet, ...]
+    heads: tuple[Head, ...]
+    repeated: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A request that nothing was saved of, with everything that stands against it."""
+
+    reasons: tuple[str, ...]
+    key_used: bool = False
+
+
+class Retriever(Protocol):
+    """How labels are read. Each method raises `StoreError` when the store cannot answer."""
+
+    async def heads(
+        self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
+    ) -> dict[str, Head]:
+        """Answer with the head of each of these labels; one never used is at revision 0.
+
+        Raises `Behind` for a label that is below its `at_least`, or of another epoch.
+        """
+        ...
+
+    async def changes(self, label: str, since: Cursor) -> Delta:
+        """Answer with what happened after `since`.
+
+        Raises `Behind` when `since` is ahead of the head, and `TooOld` when it is below the
+        compaction floor or of another epoch.
+        """
+        ...
+
+    async def manifest(
+        self,
+        label: str,
+        *,
+        at: Cursor | None = None,
+        after: str = "",
+        limit: int = PAGE_ENTRIES,
+        at_least: Cursor | None = None,
+    ) -> ManifestPage:
+        """Answer with a page of what the label holds at `at`, or now.
+
+        The first page names a head; the following ones are asked for with `at=head.cursor` and
+        `after`. Raises `TooOld` when the log was compacted past `at`.
+        """
+        ...
+
+    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
+        """Fetch canonical forms by digest. One that the store does not have is left out."""
+        ...
+
+
+class Saver(Retriever, Protocol):
+    """How labels are written."""
+
+    @property
+    def epoch(self) -> str:
+        """The UUID of this history, made when the store was."""
+        ...
+
+    async def labels(self) -> list[Head]:
+        """Answer with the head of every label that was ever used."""
+        ...
+
+    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """Append the requests, in one transaction where they can share one.
+
+        Each request stands or falls by itself, whole. The answers stand in the order of the
+        requests. An outcome that is not known (the connection broke at the commit) raises
+        `StoreError`; repeating the request with its key is safe then.
+        """
+        ...
+
+    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
+        """Answer with up to `limit` kept change sets of the label after revision `since`."""
+        ...
+
+    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+        """Record an operator's word that the label's head, as it is now, is the right history."""
+        ...
+
+    async def compact(self, label: str, keep: int) -> int:
+        """Forget what the newest `keep` revisions do not need; answer with the new floor."""
+        ...
+
+
+async def read_manifest(
+    retriever: Retriever, label: str, at_least: Cursor | None = None
+) -> tuple[Head, dict[str, Entry]]:
+    """Read every page of a label's manifest and prove that it is whole.
+
+    Raises:
+        StoreError: also when count or label digest do not come out as the head says, so that a
+            list that was cut short is never taken for one with fewer artifacts (promise 6).
+    """
+    page = await retriever.manifest(label, at_least=at_least)
+    head = page.head
+    entries = {entry.api_id: entry for entry in page.entries}
+    while page.after is not None:
+        page = await retriever.manifest(label, at=head.cursor, after=page.after)
+        entries.update((entry.api_id, entry) for entry in page.entries)
+    digest = EMPTY_LABEL
+    for entry in entries.values():
+        digest = digest.add(entry.api_id, entry.digest)
+    if page.head.cursor != head.cursor or digest != head.digest:
+        raise StoreError(
+            f"the list of label {label!r} does not add up to its head at revision "
+            f"{head.revision}: {len(entries)} entries came, {head.digest.count} were announced"
+        )
+    return head, entries
