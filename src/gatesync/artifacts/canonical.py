@@ -5,7 +5,7 @@ The digest, the ARTIFACT column, the cache and the HTTP answer are made of these
 """
 
 import base64
-import binascii
+import json
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Artifact, Identity, Part
 
-__all__ = ["ARTIFACT_FORMAT", "decode", "encode"]
+__all__ = ["ARTIFACT_FORMAT", "decode", "encode", "encode_extra"]
 
 ARTIFACT_FORMAT: Final = "gatesync.artifact/1"
 
@@ -52,15 +52,17 @@ _EMPTY_EXTRA: Final = msgspec.Raw(b"{}")
 
 
 def encode(artifact: Artifact) -> bytes:
-    """The canonical form. Raises `ProblemsError` where the result would be too large.
+    """The canonical form.
 
-    `extra` may hold only what JSON and RFC 8785 can carry: finite numbers, integers within
-    2^53, strings of valid Unicode.
+    Raises:
+        ProblemsError: it would be larger than `ARTIFACT_MAX_BYTES`, or a name or path is not
+            valid Unicode.
+        FormatError: `extra` holds what `encode_extra` cannot write.
     """
     identity = artifact.identity
     form = _ArtifactForm(
         api_id=artifact.api_id,
-        extra=_canonical_extra(artifact.extra),
+        extra=msgspec.Raw(encode_extra(artifact.extra)),
         format=ARTIFACT_FORMAT,
         kind=identity.kind,
         name=identity.name,
@@ -68,7 +70,11 @@ def encode(artifact: Artifact) -> bytes:
         tenant=identity.tenant,
         version=identity.version,
     )
-    data = _encoder.encode(form)
+    try:
+        data = _encoder.encode(form)
+    except UnicodeEncodeError:
+        problem = Problem("a name or a path is not valid Unicode", where=str(identity))
+        raise ProblemsError([problem]) from None
     if len(data) > ARTIFACT_MAX_BYTES:
         problem = Problem(
             f"{len(data)} bytes in canonical form; an artifact has at most {ARTIFACT_MAX_BYTES}",
@@ -86,17 +92,18 @@ def decode(data: bytes | msgspec.Raw) -> Artifact:
     """
     try:
         found = _format_decoder.decode(data).format
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"this is not an artifact document: {error}") from None
-    if found != ARTIFACT_FORMAT:
-        raise FormatError(
-            f"artifact format {found!r} is unknown; this version reads {ARTIFACT_FORMAT!r}"
-        )
-    try:
+        if found != ARTIFACT_FORMAT:
+            raise FormatError(
+                f"artifact format {found!r} is unknown; this version reads {ARTIFACT_FORMAT!r}"
+            )
         form = _decoder.decode(data)
         extra = msgspec.json.decode(form.extra, type=dict[str, Any])
+        if extra or _encoder.encode(form) != bytes(data):  # else no member can be there twice
+            _refuse_repeated_members(bytes(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"this is not an artifact document: {error}") from None
+    except RecursionError:
+        raise FormatError("this is not an artifact document: nested too deep") from None
     return Artifact(
         identity=Identity(form.tenant, form.kind, form.name, form.version),
         api_id=form.api_id,
@@ -123,17 +130,37 @@ def _part(form: _PartForm) -> Part:
         assert form.base64 is not msgspec.UNSET
         try:
             content = base64.b64decode(form.base64, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise FormatError(f"part {form.path!r} has broken base64: {error}") from None
     return Part(form.role, form.name, form.path, content)
 
 
-def _canonical_extra(extra: dict[str, Any]) -> msgspec.Raw:
+def encode_extra(extra: dict[str, Any]) -> bytes:
+    """`extra` in canonical form. An empty one needs no further package.
+
+    Raises:
+        FormatError: it holds what JSON and RFC 8785 cannot carry: numbers that are not finite,
+            integers beyond 2^53, strings of invalid Unicode, or levels without end.
+    """
     if not extra:
-        return _EMPTY_EXTRA
+        return b"{}"
     import rfc8785  # only publishers write `extra`; a gateway does without the package
 
     try:
-        return msgspec.Raw(rfc8785.dumps(extra))
-    except rfc8785.CanonicalizationError as error:
+        return rfc8785.dumps(extra)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise FormatError(f"extra cannot be written as RFC 8785 JSON: {error}") from None
+    except RecursionError:
+        raise FormatError("extra is nested too deep") from None
+
+
+def _refuse_repeated_members(data: bytes) -> None:
+    """Readers disagree on which of two equal members counts, so neither does."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) != len(names):
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise FormatError(f"this is not an artifact document: two members {repeated!r}")
+
+    json.loads(data, object_pairs_hook=unique)

@@ -15,11 +15,11 @@ class Problem(ValueError):
     """
 
     def __init__(self, reason: str, *, where: str = "", line: int = 0) -> None:
-        self.reason = reason
-        self.where = where
+        self.reason = _visible(reason)
+        self.where = _visible(where)
         self.line = line
-        place = f"{where}:{line}" if line else where
-        super().__init__(f"{place}: {reason}" if place else reason)
+        place = f"{self.where}:{line}" if line else self.where
+        super().__init__(f"{place}: {self.reason}" if place else self.reason)
 
     def within(self, place: str) -> "Problem":
         """The same fault, seen from outside: `place` is put before where it is."""
@@ -38,3 +38,10 @@ class ProblemsError(ValueError):
 
 class FormatError(ValueError):
     """A document whose `format` is not one that this version reads, or that is not whole."""
+
+
+def _visible(text: str) -> str:
+    """Text that any terminal, log or JSON document takes: a message quotes what was wrong."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

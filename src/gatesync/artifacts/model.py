@@ -1,6 +1,7 @@
 """The artifact: one deployable unit, and the files that it is made of."""
 
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -86,38 +87,50 @@ class Artifact(msgspec.Struct, frozen=True):
             raise ProblemsError(problem.within(str(self.identity)) for problem in problems)
 
 
-def _problems(artifact: Artifact) -> list[Problem]:
-    found: list[Problem] = []
-
-    def note(check: Any, *arguments: Any, **options: Any) -> None:
-        try:
-            check(*arguments, **options)
-        except Problem as problem:
-            found.append(problem)
-
+def _problems(artifact: Artifact) -> Iterator[Problem]:
     identity = artifact.identity
-    note(check_name, identity.tenant, "tenant")
-    note(check_name, identity.name, "name")
-    note(check_name, identity.version, "version", empty=True)
-    note(check_name, artifact.api_id, "api_id")
+    yield from _refused(check_name, identity.tenant, "tenant")
+    yield from _refused(check_name, identity.name, "name")
+    if identity.version:
+        yield from _refused(check_name, identity.version, "version")
+    yield from _refused(check_name, artifact.api_id, "api_id")
     if identity.kind not in KINDS:
-        found.append(Problem(f"kind {identity.kind!r} is unknown; it is one of {', '.join(KINDS)}"))
+        yield Problem(f"kind {identity.kind!r} is unknown; it is one of {', '.join(KINDS)}")
     if not artifact.parts:
-        found.append(Problem("the artifact has no parts"))
-    paths: set[str] = set()
-    names: set[tuple[str, str]] = set()
-    for part in artifact.parts:
-        note(check_path, part.path)
-        note(check_name, part.name, f"name of part {part.path!r}")
-        if part.role not in KINDS:
-            found.append(Problem(f"role {part.role!r} is unknown", where=part.path))
-        if part.path in paths:
-            found.append(Problem("two parts have this path", where=part.path))
-        if (part.role, part.name) in names:
-            found.append(Problem(f"two parts are {part.role} {part.name!r}", where=part.path))
-        paths.add(part.path)
-        names.add((part.role, part.name))
+        yield Problem("the artifact has no parts")
+    yield from _problems_of_parts(artifact.parts)
     size = sum(len(part.content) for part in artifact.parts)
     if size > ARTIFACT_MAX_BYTES:
-        found.append(Problem(f"{size} bytes; an artifact has at most {ARTIFACT_MAX_BYTES}"))
-    return found
+        yield Problem(f"{size} bytes; an artifact has at most {ARTIFACT_MAX_BYTES}")
+
+
+def _problems_of_parts(parts: tuple[Part, ...]) -> Iterator[Problem]:
+    paths: set[str] = set()
+    names: set[tuple[str, str]] = set()
+    for part in parts:
+        yield from _refused(check_path, part.path)
+        yield from _refused(check_name, part.name, f"name of part {part.path!r}")
+        if part.role not in KINDS:
+            yield Problem(f"role {part.role!r} is unknown", where=part.path)
+        if part.path in paths:
+            yield Problem("two parts have this path", where=part.path)
+        # An API and its default API, which has no version, bear one name in XML.
+        if part.role != "api" and (part.role, part.name) in names:
+            yield Problem(f"two parts are {part.role} {part.name!r}", where=part.path)
+        paths.add(part.path)
+        names.add((part.role, part.name))
+    folders = {folder for path in paths for folder in _folders_above(path)}
+    for path in sorted(paths & folders):
+        yield Problem("is a part, and the folder of another part", where=path)
+
+
+def _folders_above(path: str) -> list[str]:
+    steps = path.split("/")
+    return ["/".join(steps[:end]) for end in range(1, len(steps))]
+
+
+def _refused(check: Callable[..., object], *arguments: str) -> Iterator[Problem]:
+    try:
+        check(*arguments)
+    except Problem as problem:
+        yield problem

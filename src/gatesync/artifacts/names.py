@@ -6,7 +6,6 @@ is refused before anything is stored; what is accepted is kept literally, never 
 
 import hashlib
 import re
-import unicodedata
 
 from gatesync.artifacts.errors import Problem
 
@@ -22,6 +21,7 @@ __all__ = [
 LABEL_MAX_BYTES = 255  # GATEWAY_LABEL is varchar(255) in every database script
 NAME_MAX_BYTES = 255  # API_NAME, API_VERSION and TENANT_DOMAIN likewise
 PATH_MAX_BYTES = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # all of Unicode's category Cc
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -81,6 +81,6 @@ def _literal(text: str, what: str, limit: int) -> str:
         raise Problem(f"{what} {text!r} is not valid Unicode") from None
     if size > limit:
         raise Problem(f"{what} {text[:40]!r}... has {size} bytes; at most {limit} are allowed")
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if _CONTROL.search(text):
         raise Problem(f"{what} {text!r} contains a control character")
     return text
