@@ -5,21 +5,32 @@ publishers to every gateway that listens to a label, and **reports**, from one g
 publisher. Delivery is at most once, in any order, and may fail altogether: an event is a hint
 (promise 1). What a hub owes is honesty: when messages may have been lost, its listener says so.
 
-An adapter is a callable named in the entry-point group `gatesync.events`; it must pass
-`tests/contracts/hub.py`.
+An adapter is a callable like `OpenHub` named in the entry-point group `gatesync.events`; it must
+pass `tests/contracts/hub.py`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-__all__ = ["EventHub", "HubError", "Listener", "Lost"]
+__all__ = ["BUFFER_MESSAGES", "EventHub", "HubError", "Listener", "Lost", "OpenHub", "TooLarge"]
+
+BUFFER_MESSAGES: Final = 65_536  # 18 hours of one label's heads at one each second
 
 
 class HubError(Exception):
     """The broker cannot be reached or refuses; says which broker and why."""
+
+
+class TooLarge(HubError):
+    """The message has more bytes than the broker takes: `size`, and `limit`. Send less."""
+
+    def __init__(self, message: str, *, size: int, limit: int) -> None:
+        super().__init__(message)
+        self.size = size
+        self.limit = limit
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -32,7 +43,10 @@ class Listener(Protocol):
     """A stream of messages, in the order in which they arrived here."""
 
     async def next(self) -> bytes | Lost:
-        """Wait for the next message. Never raises because of a broken connection."""
+        """Wait for the next message. Never raises because of a broken connection.
+
+        One task at a time; once the listener is closed, only what had arrived comes out.
+        """
         ...
 
 
@@ -45,7 +59,11 @@ class EventHub(Protocol):
         ...
 
     async def announce(self, label: str, message: bytes) -> None:
-        """Send to every gateway that listens to this label. Raises `HubError` when it cannot."""
+        """Send to every gateway that listens to this label.
+
+        Raises `HubError` when it cannot, at once while no broker is connected: nothing waits
+        here to be delivered as old news later. `TooLarge` when the broker would not take it.
+        """
         ...
 
     async def report(self, node: str, message: bytes) -> None:
@@ -53,7 +71,7 @@ class EventHub(Protocol):
         ...
 
     def announcements(
-        self, labels: Collection[str], *, buffer: int = 65_536
+        self, labels: Collection[str], *, buffer: int = BUFFER_MESSAGES
     ) -> AbstractAsyncContextManager[Listener]:
         """Listen to these labels; messages sent after entering are not missed.
 
@@ -63,6 +81,20 @@ class EventHub(Protocol):
         """
         ...
 
-    def reports(self, *, buffer: int = 65_536) -> AbstractAsyncContextManager[Listener]:
+    def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AbstractAsyncContextManager[Listener]:
         """Listen to every gateway's reports, with the same rules."""
+        ...
+
+
+class OpenHub(Protocol):
+    """What an adapter is: opens a hub for as long as it is entered.
+
+    Entering neither waits for a broker nor fails without one. `name` is shown to whoever looks
+    after the broker. Raises `HubError` for an endpoint that is no address.
+    """
+
+    def __call__(
+        self, endpoints: Sequence[str], *, user: str | None, password: str | None, name: str
+    ) -> AbstractAsyncContextManager[EventHub]:
+        """Open a hub on the broker, or cluster of brokers, at these endpoints."""
         ...
