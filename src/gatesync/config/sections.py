@@ -1,0 +1,255 @@
+"""Every key of deployment.toml that gatesync reads, section by section, with its default.
+
+WSO2's keys stand under `server`, `apim` and `database`; ours under `gatesync`.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from gatesync.config import kinds
+from gatesync.config.addresses import Address
+from gatesync.config.placeholders import Placeholders
+from gatesync.config.reader import Reader, Section
+from gatesync.config.settings import (
+    DatabaseSettings,
+    EnvironmentSettings,
+    EventHubSettings,
+    GatewaySettings,
+    LogFormat,
+    LogLevel,
+    PublisherSettings,
+    RetrievalMode,
+    ServerSettings,
+    Settings,
+    SkipList,
+    TenantLoading,
+    TrafficManagerSettings,
+)
+
+__all__ = ["known_keys", "read_settings"]
+
+PUBLISHER_LISTEN = "127.0.0.1:9640"
+GATEWAY_LISTEN = "127.0.0.1:9641"
+TRAFFIC_MANAGER_LISTEN = "127.0.0.1:9642"
+OFFSET_MAX = 50_000  # every default port stays below 65,536
+_MIB = 1024 * 1024
+_NATS_SCHEMES = ("nats", "tls")
+
+
+def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
+    """The settings that a document gives; faults are left in `reader.problems`.
+
+    Args:
+        reader: the document.
+        folder: where relative paths begin.
+        host_id: this machine's name as a node id, for when the file gives none.
+    """
+    ours = reader.section("gatesync")
+    offset = reader.section("server").read("offset", kinds.whole(0, OFFSET_MAX), 0)
+    data = ours.read("data", kinds.path_in(folder), "gatesync-data")
+    publisher = _publisher(reader, offset)
+    return Settings(
+        server=_server(ours, offset, host_id),
+        data=data,
+        heartbeat_interval_ms=ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000),
+        log_format=ours.read("log_format", kinds.choice(LogFormat), "console"),
+        log_level=ours.read("log_level", kinds.choice(LogLevel), "info"),
+        allow_plaintext=ours.read("allow_plaintext", kinds.boolean, False),
+        publisher=publisher,
+        gateway=_gateway(reader, offset, folder),
+        traffic_manager=_traffic_manager(reader, offset, folder),
+        event_hub=_event_hub(reader, publisher.listen, folder),
+        database=_database(reader, data, folder),
+        environments=_environments(reader),
+    )
+
+
+def _server(ours: Section, offset: int, host_id: str) -> ServerSettings:
+    # Nodes that share a host differ in their offset, and must not share an id.
+    derived = f"{host_id[:57]}-{offset}" if offset else host_id
+    return ServerSettings(
+        offset=offset,
+        node_id=ours.derived("node_id", kinds.node_id, derived, "from the host's name"),
+    )
+
+
+def _publisher(reader: Reader, offset: int) -> PublisherSettings:
+    wso2 = reader.section("apim.sync_runtime_artifacts.publisher")
+    ours = reader.section("gatesync.publisher")
+    return PublisherSettings(
+        artifact_saver=wso2.read("artifact_saver", kinds.text, "DBSaver"),
+        publish_directly_to_gateway=wso2.read("publish_directly_to_gateway", kinds.boolean, True),
+        listen=ours.read("listen", kinds.listen(offset), PUBLISHER_LISTEN),
+        retention_revisions=ours.read("retention_revisions", kinds.whole(1, 1_000_000_000), 1_000),
+        request_max_bytes=ours.read(
+            "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
+        ),
+    )
+
+
+def _gateway(reader: Reader, offset: int, folder: Path) -> GatewaySettings:
+    wso2 = reader.section("apim.sync_runtime_artifacts.gateway")
+    skip = reader.section("apim.sync_runtime_artifacts.gateway.skip_list")
+    tenants = reader.section("apim.sync_runtime_artifacts.gateway.tenant_loading")
+    ours = reader.section("gatesync.gateway")
+    token = ours.optional("token", kinds.secret)
+    token_file = ours.optional("token_file", kinds.path_in(folder))
+    if token is not None and token_file is not None:
+        ours.problem("token_file", "cannot stand beside token; keep one of the two")
+    return GatewaySettings(
+        enable=wso2.read("enable", kinds.boolean, True),
+        gateway_labels=wso2.read("gateway_labels", kinds.labels, ["Production and Sandbox"]),
+        artifact_retriever=wso2.read("artifact_retriever", kinds.text, "DBRetriever"),
+        # The documentation misspells it, real packs do not.
+        deployment_retry_duration_ms=wso2.read(
+            "deployment_retry_duration",
+            kinds.milliseconds(1),
+            15_000,
+            also="deployment_retry_duartion",
+        ),
+        data_retrieval_mode=wso2.read("data_retrieval_mode", kinds.choice(RetrievalMode), "sync"),
+        save_artifacts_locally=wso2.optional("save_artifacts_locally", kinds.boolean),
+        event_waiting_time_ms=wso2.read("event_waiting_time", kinds.milliseconds(0), 0),
+        skip_list=SkipList(
+            apis=skip.read("apis", kinds.texts, []),
+            endpoints=skip.read("endpoints", kinds.texts, []),
+            sequences=skip.read("sequences", kinds.texts, []),
+            local_entries=skip.read("local_entries", kinds.texts, [], also="local-entries"),
+        ),
+        tenant_loading=TenantLoading(
+            enable=tenants.read("enable", kinds.boolean, False),
+            tenants=tenants.read("tenants", kinds.words, "*"),
+        ),
+        listen=ours.read("listen", kinds.listen(offset), GATEWAY_LISTEN),
+        max_retry_count=ours.read("max_retry_count", kinds.whole(0, 1_000_000), 10),
+        engine=ours.read("engine", kinds.text, "memory"),
+        admin_token=ours.optional("admin_token", kinds.secret),
+        token=token,
+        token_file=token_file,
+    )
+
+
+def _traffic_manager(reader: Reader, offset: int, folder: Path) -> TrafficManagerSettings:
+    ours = reader.section("gatesync.traffic_manager")
+    return TrafficManagerSettings(
+        listen=ours.read("listen", kinds.listen(offset), TRAFFIC_MANAGER_LISTEN),
+        binary=ours.optional("binary", kinds.path_in(folder)),
+    )
+
+
+def _event_hub(reader: Reader, publisher: Address, folder: Path) -> EventHubSettings:
+    wso2 = reader.section("apim.event_hub")
+    ours = reader.section("gatesync.event_hub")
+    endpoints = wso2.read("event_listening_endpoints", kinds.endpoints, [])
+    spoken = tuple(url for url in endpoints if urlsplit(url).scheme in _NATS_SCHEMES)
+    if spoken != endpoints:
+        wso2.warn(
+            "event_listening_endpoints",
+            "names WSO2's AMQP broker, which gatesync does not speak; those endpoints are not "
+            "used. gatesync's traffic manager speaks NATS: write nats://HOST:PORT or "
+            "tls://HOST:PORT, or leave the key out and the publisher is asked",
+        )
+    return EventHubSettings(
+        enable=wso2.read("enable", kinds.boolean, True),
+        service_url=wso2.derived(
+            "service_url",
+            kinds.http_url,
+            f"http://{_reachable(publisher)}",
+            "from gatesync.publisher.listen",
+        ),
+        event_listening_endpoints=spoken,
+        username=wso2.optional("username", kinds.text),
+        password=wso2.optional("password", kinds.secret),
+        credentials_file=ours.optional("credentials_file", kinds.path_in(folder)),
+        adapter=ours.read("adapter", kinds.text, "nats"),
+    )
+
+
+def _database(reader: Reader, data: Path, folder: Path) -> DatabaseSettings:
+    own = "database.sync_runtime_artifacts_db"
+    given = reader.lookup(tuple(own.split("."))) is not None
+    fallback = reader.lookup(("database", "apim_db")) is not None
+    table = reader.section("database.apim_db" if fallback and not given else own)
+    secret_url = table.optional("url", kinds.database_url)
+    url = secret_url.reveal() if secret_url is not None else None
+    is_sqlite_url = url is not None and url.startswith("jdbc:sqlite:")
+    sort = table.derived("type", kinds.text, _type_of(url), "from the url" if url else "embedded")
+    sort = sort.lower()
+    if sort == "sqlite" and url is not None and not is_sqlite_url:
+        table.problem("url", 'must be "jdbc:sqlite:PATH" for type "sqlite"')
+    if sort != "sqlite" and is_sqlite_url:
+        table.problem("type", 'must be "sqlite" for a url that begins with jdbc:sqlite:')
+    path = (url or "").removeprefix("jdbc:sqlite:")
+    if is_sqlite_url and (not path or path.startswith((":", "file:")) or "\0" in path):
+        table.problem("url", "must name a file after jdbc:sqlite: (nothing is kept in memory)")
+    return DatabaseSettings(
+        key=".".join(map(str, table.path)),
+        type=sort,
+        url=secret_url,
+        username=table.optional("username", kinds.any_text),
+        password=table.optional("password", kinds.password),
+        driver=table.read("driver", kinds.any_text, "", also="driverClassName") or None,
+        pool_options=table.read("pool_options", kinds.scalars, {}),
+        sqlite_path=(folder / path if is_sqlite_url else data / "artifacts.db")
+        if sort == "sqlite"
+        else None,
+    )
+
+
+def _type_of(url: str | None) -> str:
+    """The kind of database that a URL is for: `mysql` of `jdbc:mysql://...`."""
+    if url is None:
+        return "sqlite"
+    return url.removeprefix("jdbc:").partition(":")[0].strip() or "unknown"
+
+
+def _environments(reader: Reader) -> tuple[EnvironmentSettings, ...]:
+    found: list[EnvironmentSettings] = []
+    for table in reader.sections("apim.gateway.environment"):
+        name = table.optional("name", kinds.label) or ""
+        if not name and reader.lookup(table.place("name")) is None:
+            table.problem("name", "is needed: each environment has a name of its own")
+        elif name and name in {other.name for other in found}:
+            table.problem("name", "is the name of an earlier environment; each needs its own")
+        found.append(
+            EnvironmentSettings(
+                name=name,
+                type=table.read("type", kinds.text, "hybrid"),
+                labels=table.derived("labels", kinds.labels, [name or "unnamed"], "its name"),
+                service_url=table.optional("service_url", kinds.http_url),
+                username=table.optional("username", kinds.text),
+                password=table.optional("password", kinds.password),
+                description=table.read("description", kinds.any_text, ""),
+                http_endpoint=table.optional("http_endpoint", kinds.text),
+                https_endpoint=table.optional("https_endpoint", kinds.text),
+                ws_endpoint=table.optional("ws_endpoint", kinds.text),
+                wss_endpoint=table.optional("wss_endpoint", kinds.text),
+            )
+        )
+    return tuple(found)
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """Every key that may stand in a file, dotted, without the indexes of arrays.
+
+    Found by reading documents in which each section that can be there once is there.
+    """
+    known: set[str] = set()
+    documents: tuple[dict[str, Any], ...] = (
+        {"apim": {"gateway": {"environment": [{}]}}},
+        {"database": {"apim_db": {}}},
+    )
+    for document in documents:
+        reader = Reader(document, {}, Placeholders(document, {}))
+        read_settings(reader, Path(), "node")
+        known |= reader.known
+    return frozenset(known)
+
+
+def _reachable(listen: Address) -> Address:
+    """Where a client on the same machine finds a server that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104 - compared
+    return Address(host, listen.port)

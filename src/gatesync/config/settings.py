@@ -1,0 +1,182 @@
+"""The settings that the roles are started with: immutable values, every one of them resolved.
+
+Durations end in `_ms` (milliseconds, as WSO2 counts), sizes in `_bytes`. Paths are absolute.
+Listening addresses have `server.offset` added. What each key means is in docs/configuration.md.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from gatesync.config.addresses import Address
+from gatesync.config.secret import Secret, SecretUrl
+
+__all__ = [
+    "DatabaseSettings",
+    "EnvironmentSettings",
+    "EventHubSettings",
+    "GatewaySettings",
+    "LogFormat",
+    "LogLevel",
+    "PublisherSettings",
+    "RetrievalMode",
+    "ServerSettings",
+    "Settings",
+    "SkipList",
+    "TenantLoading",
+    "TrafficManagerSettings",
+]
+
+
+class RetrievalMode(StrEnum):
+    """Whether a starting gateway waits for its artifacts (sync) or serves at once (async)."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+class LogFormat(StrEnum):
+    """How log lines look: for people or for machines."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least severe log line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process is among others: its id, and how far its ports are shifted."""
+
+    node_id: str
+    offset: int
+
+
+class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The publisher. `retention_revisions` is how much history each label keeps."""
+
+    listen: Address
+    artifact_saver: str
+    publish_directly_to_gateway: bool
+    retention_revisions: int
+    request_max_bytes: int
+
+
+class SkipList(msgspec.Struct, frozen=True, kw_only=True):
+    """File names that a gateway never touches on disk."""
+
+    apis: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    sequences: tuple[str, ...]
+    local_entries: tuple[str, ...]
+
+
+class TenantLoading(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tenants a gateway loads, when `enable` is set; `*` is all."""
+
+    enable: bool
+    tenants: tuple[str, ...]
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway node. `save_artifacts_locally` is None when the key is absent.
+
+    At most one of `token` and `token_file` is given; `read_secret_file` reads the latter.
+    """
+
+    enable: bool
+    listen: Address
+    gateway_labels: tuple[str, ...]
+    artifact_retriever: str
+    deployment_retry_duration_ms: int
+    data_retrieval_mode: RetrievalMode
+    save_artifacts_locally: bool | None
+    event_waiting_time_ms: int
+    max_retry_count: int
+    engine: str
+    skip_list: SkipList
+    tenant_loading: TenantLoading
+    admin_token: Secret | None
+    token: Secret | None
+    token_file: Path | None
+
+
+class TrafficManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The embedded broker; `binary` is one's own nats-server."""
+
+    listen: Address
+    binary: Path | None
+
+
+class EventHubSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How gateways and publishers meet. `service_url` names a publisher and has no `/` at its end.
+
+    `event_listening_endpoints` holds `nats://` and `tls://` URLs only; when it is empty the
+    publisher is asked for the broker. `credentials_file` is the traffic manager's.
+    """
+
+    enable: bool
+    service_url: str
+    event_listening_endpoints: tuple[str, ...]
+    username: str | None
+    password: Secret | None
+    credentials_file: Path | None
+    adapter: str
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where artifacts rest. For SQLite `sqlite_path` says where; else `url` is as it was given.
+
+    `key` is the table that the values come from: `database.sync_runtime_artifacts_db` or
+    `database.apim_db`. `type` is in lower case.
+    """
+
+    key: str
+    type: str
+    url: SecretUrl | None
+    username: str | None
+    password: Secret | None
+    driver: str | None
+    pool_options: Mapping[str, str | int | float | bool | Secret]
+    sqlite_path: Path | None
+
+
+class EnvironmentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway that the publisher can push to directly. `labels` is its name unless given."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    service_url: str | None
+    username: str | None
+    password: Secret | None
+    description: str
+    http_endpoint: str | None
+    https_endpoint: str | None
+    ws_endpoint: str | None
+    wss_endpoint: str | None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a process needs to know before it starts."""
+
+    server: ServerSettings
+    data: Path
+    heartbeat_interval_ms: int
+    log_format: LogFormat
+    log_level: LogLevel
+    allow_plaintext: bool
+    publisher: PublisherSettings
+    gateway: GatewaySettings
+    traffic_manager: TrafficManagerSettings
+    event_hub: EventHubSettings
+    database: DatabaseSettings
+    environments: tuple[EnvironmentSettings, ...]

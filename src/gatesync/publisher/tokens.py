@@ -1,0 +1,345 @@
+"""Access tokens: who may publish, and which labels each node may read.
+
+    gs_<token id>_<secret>        the secret: 32 random bytes as 43 characters of base64url
+
+The publisher's data folder keeps `tokens.json` with the SHA-256 of each secret, never the secret.
+A plain hash is enough: it is passwords that need a slow one, since they can be guessed, and 256
+random bits cannot. `TokenFile` is for whoever creates and revokes, `TokenRegistry` for the server.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+
+from gatesync.artifacts.errors import Problem
+from gatesync.artifacts.names import check_label, check_node_id
+
+__all__ = [
+    "ANY_LABEL",
+    "Principal",
+    "Role",
+    "Token",
+    "TokenError",
+    "TokenFile",
+    "TokenRegistry",
+    "write_private_file",
+]
+
+ANY_LABEL = "*"
+FORMAT = 1
+_TEXT = re.compile(r"gs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+_LOCK_SECONDS = (
+    10.0  # a change takes milliseconds; a lock held for longer is someone's stopped process
+)
+_LOCK_POLL_SECONDS = 0.01
+_NOBODY = hashlib.sha256(b"nobody").hexdigest()  # compared with for ids that do not exist
+
+log = structlog.get_logger(__name__)
+
+
+class TokenError(ValueError):
+    """Tokens cannot be read, created or revoked; says which file or name, and what to do."""
+
+
+class Role(StrEnum):
+    """What a token is for."""
+
+    PUBLISH = "publish"  # write and read everything
+    NODE = "node"  # a gateway: read its labels, report for itself
+    READ = "read"  # read everything, the gateways' state included
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is asking. For a node, `id` is its node id and `labels` what it may read."""
+
+    id: str
+    role: Role
+    labels: tuple[str, ...] = ()
+
+    def may_read(self, label: str) -> bool:
+        """Whether it may read this label's heads, events and contents."""
+        return self.role is not Role.NODE or label in self.labels or ANY_LABEL in self.labels
+
+    def may_publish(self) -> bool:
+        """Whether it may change anything."""
+        return self.role is Role.PUBLISH
+
+    def may_see_gateways(self) -> bool:
+        """Whether it may read the state of all gateways."""
+        return self.role is not Role.NODE
+
+    def may_report_as(self, node: str) -> bool:
+        """Whether it may acknowledge for this node: a node does so for itself only."""
+        return self.role is Role.NODE and self.id == node
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a token. Times are milliseconds since 1970; `revoked_at` 0 is never."""
+
+    token_id: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{12}\Z")]
+    role: Role
+    id: str
+    labels: tuple[str, ...] = ()
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    created_at: int
+    revoked_at: int = 0
+
+    @property
+    def principal(self) -> Principal:
+        """Who holds it."""
+        return Principal(self.id, self.role, self.labels)
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    format: int
+    tokens: tuple[Token, ...]
+
+
+class TokenFile:
+    """The tokens of a publisher, for creating, listing and revoking.
+
+    Args:
+        path: usually `<data>/tokens.json`; its folder is made when missing.
+        clock: seconds since 1970.
+
+    All methods block for as long as another process changes the file, 10 seconds at most, and
+    raise `TokenError`.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+
+    def create(self, role: Role, holder: str, labels: Collection[str] = ()) -> str:
+        """Make a token and return its text, which nothing can show again.
+
+        `holder` becomes the principal's id: for a node its node id, else any name of that form.
+        `labels` belong to nodes: what the node may read, `*` for every label.
+        """
+        try:
+            check_node_id(holder)
+            for label in labels:
+                check_label(label)
+        except Problem as problem:
+            raise TokenError(str(problem)) from None
+        if role is Role.NODE and not labels:
+            raise TokenError(f"node {holder} needs a label that it may read; '*' is every label")
+        if role is not Role.NODE and labels:
+            raise TokenError(f"a token of role {role} reads every label; give labels to nodes only")
+        secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        with self._locked():
+            tokens = self.list()
+            taken = {token.token_id for token in tokens}
+            token_id = next(
+                new for new in iter(lambda: secrets.token_hex(6), "") if new not in taken
+            )
+            token = Token(
+                token_id=token_id,
+                role=role,
+                id=holder,
+                labels=tuple(dict.fromkeys(labels)),
+                sha256=_hash(secret),
+                created_at=self._now(),
+            )
+            self._write((*tokens, token))
+        return f"gs_{token_id}_{secret}"
+
+    def list(self) -> tuple[Token, ...]:
+        """All tokens, the revoked ones too, oldest first."""
+        try:
+            content, _ = _read(self._path)
+        except FileNotFoundError:
+            return ()
+        return _decode(content, self._path)
+
+    def revoke(self, which: str) -> tuple[Token, ...]:
+        """Revoke the token of this token id, or all tokens of this node or name.
+
+        Returns those that were valid until now: none, when all were revoked before.
+        """
+        with self._locked():
+            tokens = self.list()
+            found = [token for token in tokens if which in {token.token_id, token.id}]
+            if not found:
+                raise TokenError(f"{self._path}: there is no token of {which!r}; see `token list`")
+            now = self._now()
+            revoked = {
+                token.token_id: msgspec.structs.replace(token, revoked_at=now)
+                for token in found
+                if not token.revoked_at
+            }
+            if revoked:
+                self._write(tuple(revoked.get(token.token_id, token) for token in tokens))
+        return tuple(revoked.values())
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among the processes that change the file, which is replaced: hence its own lock."""
+        lock = self._path.with_name(self._path.name + ".lock")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise TokenError(f"{lock}: cannot be opened: {error.strerror}") from error
+        try:
+            _wait_for(descriptor, lock)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, tokens: tuple[Token, ...]) -> None:
+        """Replace the file: a reader, or a crash, sees the old one or the new one, whole."""
+        document = _Document(format=FORMAT, tokens=tokens)
+        content = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+        write_private_file(self._path, content)
+
+
+class TokenRegistry:
+    """Tells a server who a token belongs to, and sees changes of the file without a restart.
+
+    A file that turns unreadable, malformed or open to others while the server runs is not taken
+    over: nothing that it adds counts, it is logged as an error, and the tokens known before go on
+    working, since a slip of the pen must not cut off every gateway. A revocation in such a file
+    waits until it is mended. A file that is gone is different: nobody removes it by a slip
+    that leaves it half done, so then there are no tokens.
+
+    Args:
+        path: usually `<data>/tokens.json`. It may come into being later.
+
+    Raises `TokenError` when the file is there and cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tokens: dict[str, Token] = {}
+        self._seen: tuple[int, ...] | None = None
+        self._load()
+
+    def authenticate(self, text: str) -> Principal | None:
+        """Who holds this token, or None. Takes the same time for a wrong secret and a wrong id."""
+        self._refresh()
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            return None
+        token = self._tokens.get(match[1])
+        expected = token.sha256 if token is not None else _NOBODY
+        right = hmac.compare_digest(_hash(match[2]), expected)
+        return token.principal if right and token is not None and not token.revoked_at else None
+
+    def _refresh(self) -> None:
+        """Read the file again if it is another one than last time. One stat when it is not."""
+        try:
+            seen = _signature(self._path.stat())
+        except OSError:
+            seen = None
+        if seen == self._seen:
+            return
+        try:
+            self._load()
+        except TokenError as problem:
+            self._seen = seen  # logged once for each change of the file
+            known = len(self._tokens)
+            log.error("tokens_not_reloaded", reason=str(problem), still_valid=known)  # noqa: TRY400 - the reason says it all
+
+    def _load(self) -> None:
+        try:
+            content, stat = _read(self._path)
+        except FileNotFoundError:
+            if self._tokens:
+                log.warning("tokens_gone", path=str(self._path), now_refused=len(self._tokens))
+            self._tokens, self._seen = {}, None
+            return
+        tokens = {token.token_id: token for token in _decode(content, self._path)}
+        self._tokens, self._seen = tokens, _signature(stat)
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Replace a file that only its owner may read, durably: never half of it is to be seen.
+
+    For one writer at a time. Raises `TokenError`, which names the file.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)  # left by a crash
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise TokenError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("ascii")).hexdigest()
+
+
+def _signature(stat: os.stat_result) -> tuple[int, ...]:
+    """Differs between any two versions of a file; the change time also tells a chmod."""
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """The file's content and state. Raises `FileNotFoundError`, or `TokenError` for the rest."""
+    try:
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            if stat.st_mode & 0o077:
+                mode = stat.st_mode & 0o777
+                raise TokenError(
+                    f"{path}: others can access it (mode {mode:04o}); run chmod 600 on it"
+                )
+            return file.read(), stat
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TokenError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _decode(content: bytes, path: Path) -> tuple[Token, ...]:
+    try:
+        found = msgspec.json.decode(content, type=_Document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TokenError(
+            f"{path}: is not a token file: {error}; restore it, or remove it and create new tokens"
+        ) from error
+    if found.format != FORMAT:
+        raise TokenError(f"{path}: has format {found.format}; this version reads {FORMAT}")
+    if len({token.token_id for token in found.tokens}) < len(found.tokens):
+        raise TokenError(f"{path}: has two tokens of the same token_id; take one out")
+    return found.tokens
+
+
+def _wait_for(descriptor: int, lock: Path) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TokenError(f"{lock}: another process holds it for too long") from None
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return
