@@ -183,10 +183,7 @@ class NatsHub:
                 await self._connection.leave(listener)
 
     async def _send(self, subject: str, message: bytes) -> None:
-        connection = self._connection
-        if connection is None:
-            why = "; ".join(f"{url}: {reason}" for url, reason in self._failures.items())
-            raise HubError(f"no broker is connected: {why or 'not yet, or not any more'}")
+        connection = self._usable()
         limit = connection.max_payload
         if len(message) > limit:
             raise TooLarge(
@@ -197,10 +194,20 @@ class NatsHub:
             )
         if connection.pending_data_size + len(message) > PENDING_MAX_BYTES:
             await connection.settle(FLUSH_TIMEOUT)
+            connection = self._usable()
         try:
             await connection.publish(subject, message)
         except nats.errors.Error as error:
             raise HubError(f"the connection to the broker ended: {error}") from None
+
+    def _usable(self) -> NatsConnection:
+        connection = self._connection
+        if connection is None:
+            why = "; ".join(f"{url}: {reason}" for url, reason in self._failures.items())
+            raise HubError(f"no broker is connected: {why or 'not yet, or not any more'}")
+        if connection.ended.is_set():
+            raise HubError(f"the connection to the broker ended: {connection.reason}")
+        return connection
 
     def _explain(self, event: str, endpoint: Endpoint, reason: str) -> None:
         """Log a reason the first time, and keep it for who wants to send meanwhile."""

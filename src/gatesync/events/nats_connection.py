@@ -23,6 +23,9 @@ ATTEMPT_TIMEOUT: Final = 10.0  # seconds, for the attempt as a whole
 CLOSE_TIMEOUT: Final = 2.0  # seconds, to write what is still pending
 PING_INTERVAL: Final = 10  # seconds; a silent connection is given up after two unanswered PINGs
 
+# What nats-py lets through when the other side is no NATS server.
+_NOT_NATS: Final = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
 log = structlog.get_logger(__name__)
 
 # Everything that nats-py has to say comes through its callbacks. Without a handler of its own
@@ -192,6 +195,9 @@ async def connect(endpoint: Endpoint, *, name: str, tls: ssl.SSLContext | None) 
         reason = connection.reason if isinstance(error, nats.errors.NoServersError) else error
         await disconnect(connection)
         raise HubError(str(reason) or "no answer in time") from None
+    except _NOT_NATS as error:
+        await disconnect(connection)
+        raise HubError(f"what listens there does not speak NATS ({error})") from None
     except BaseException:
         await disconnect(connection)
         raise
@@ -204,5 +210,10 @@ async def disconnect(connection: NatsConnection) -> None:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()
             await connection.ended.wait()
+    except TimeoutError:  # it takes no more bytes: give up those that are not written
+        writer = getattr(connection._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+            await asyncio.sleep(0)  # the socket is closed in the next turn
     except (OSError, nats.errors.Error) as error:
         log.debug("broker.close_failed", reason=str(error))
