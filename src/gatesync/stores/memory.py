@@ -15,6 +15,7 @@ from gatesync.artifacts.changes import (
     Head,
     Instruction,
 )
+from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import ProblemsError
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, plan
@@ -50,7 +51,8 @@ class MemoryStore:
 
     async def labels(self) -> list[Head]:
         """See `Saver.labels`."""
-        return [state.head for _, state in sorted(self._states.items())]
+        heads = [state.head for _, state in sorted(self._states.items())]
+        return [head for head in heads if head.revision or head.confirmation]
 
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
@@ -98,11 +100,17 @@ class MemoryStore:
             _not_behind(head, at)
             if at.revision < self._floors.get(label, 0):
                 raise TooOld(f"label {label!r} was compacted past revision {at.revision}")
-            head = self._head_at(label, at.revision)
+            if at.revision != head.revision:
+                head = self._head_at(label, at.revision)
         held = self._at(label, head.revision)
         ids = sorted(api_id for api_id in held if api_id > after)
         entries = tuple(held[api_id] for api_id in ids[:limit])
         return ManifestPage(head, entries, ids[limit - 1] if len(ids) > limit else None)
+
+    async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
+        """See `Retriever.digest_at`."""
+        known = cursor.epoch == self.epoch and cursor.revision <= self._head(label).revision
+        return self._head_at(label, cursor.revision).digest if known else None
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """See `Retriever.contents`."""
@@ -115,6 +123,7 @@ class MemoryStore:
 
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """See `Saver.change_sets`."""
+        since = max(since, self._floors.get(label, 0))
         return [each for each in self._log.get(label, []) if each.revision > since][:limit]
 
     async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
@@ -125,9 +134,11 @@ class MemoryStore:
         return confirmation
 
     async def compact(self, label: str, keep: int) -> int:
-        """See `Saver.compact`. Only the floor moves: memory is not what this store saves."""
+        """See `Saver.compact`. Contents go; the log stays, to replay what was held from."""
         floor = max(self._floors.get(label, 0), self._head(label).revision - keep)
         self._floors[label] = floor
+        used = {digest for each in self._log for digest in self._used(each)}
+        self._contents = {digest: self._contents[digest] for digest in used}
         return floor
 
     def _save(self, request: SaveRequest) -> SaveOutcome | Refused:
@@ -136,7 +147,8 @@ class MemoryStore:
             fingerprint, outcome = known
             if fingerprint != request.fingerprint:
                 return Refused((f"key {request.key!r} was used for another request",), True)
-            return msgspec.structs.replace(outcome, repeated=True)
+            kept = [s for s in outcome.change_sets if s.revision > self._floors.get(s.label, 0)]
+            return SaveOutcome(tuple(kept), outcome.heads, repeated=True)
         states = {label: self._state(label) for label in sorted(request.labels)}
         try:
             planned = plan(request, states, self._identities)
@@ -166,6 +178,13 @@ class MemoryStore:
             if change_set.revision == revision:
                 return change_set.head
         return Head(label, self.epoch, revision)
+
+    def _used(self, label: str) -> set[str]:
+        """The digests that the label's kept revisions name."""
+        floor = self._floors.get(label, 0)
+        kept = [each for each in self._log[label] if each.revision > floor]
+        used = {change.entry.digest for each in kept for change in each.changes}
+        return used | {entry.digest for entry in self._at(label, floor).values()}
 
     def _at(self, label: str, revision: int) -> dict[str, Entry]:
         held: dict[str, Entry] = {}

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
+from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.stores import schema, sql_read, sql_write
 from gatesync.stores.store import (
@@ -33,7 +34,7 @@ from gatesync.stores.store import (
 
 __all__ = ["SqlStore", "open_sql_store"]
 
-BUSY_SECONDS: Final = 10.0  # how long a writer waits for another process's transaction
+BUSY_SECONDS: Final = 10.0
 _READERS: Final = 4
 _WRITING: Final = "gatesync_writing"
 
@@ -41,16 +42,19 @@ _T = TypeVar("_T")
 
 
 @asynccontextmanager
-async def open_sql_store(url: str) -> AsyncIterator["SqlStore"]:
+async def open_sql_store(
+    url: str, *, busy_seconds: float = BUSY_SECONDS
+) -> AsyncIterator["SqlStore"]:
     """Open the database, make what is missing in it, and close it at the end.
 
     Args:
         url: `sqlite:///PATH`.
+        busy_seconds: how long a transaction waits for one of another process.
 
     Raises:
         StoreError: the database cannot be opened, or was made by a later version.
     """
-    store = SqlStore(_sqlite(url))
+    store = SqlStore(_sqlite(url, busy_seconds))
     try:
         await store.prepare()
         yield store
@@ -74,7 +78,7 @@ class SqlStore:
 
     async def prepare(self) -> None:
         """Create the tables where they are missing and learn the epoch."""
-        self.epoch = await self._write(_prepare)
+        self.epoch = await self._write(lambda c: _prepare(c, self._where))
 
     async def close(self) -> None:
         """End the threads and the connections, after what they are doing."""
@@ -116,6 +120,10 @@ class SqlStore:
                 c, self.epoch, label, at=at, after=after, limit=limit, at_least=at_least
             )
         )
+
+    async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
+        """See `Retriever.digest_at`."""
+        return await self._read(lambda c: sql_read.read_digest_at(c, self.epoch, label, cursor))
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """See `Retriever.contents`."""
@@ -183,7 +191,7 @@ class _ConstraintError(StoreError):
     """The database refused a row; only the transaction it was in is to blame."""
 
 
-def _prepare(connection: Connection) -> str:
+def _prepare(connection: Connection, where: str) -> str:
     schema.metadata.create_all(connection)
     table = schema.stores
     row = connection.execute(select(table)).first()
@@ -195,24 +203,24 @@ def _prepare(connection: Connection) -> str:
         return epoch
     if row.SCHEMA_FORMAT != schema.SCHEMA_FORMAT:
         raise StoreError(
-            f"the database has tables of format {row.SCHEMA_FORMAT}; "
-            f"this version reads format {schema.SCHEMA_FORMAT}"
+            f"database {where} has tables of format {row.SCHEMA_FORMAT}; this version reads "
+            f"format {schema.SCHEMA_FORMAT}: use the version of gatesync that wrote it"
         )
     return str(row.EPOCH)
 
 
-def _sqlite(url: str) -> Engine:
+def _sqlite(url: str, busy_seconds: float) -> Engine:
     try:
         parsed: URL = make_url(url)
     except ArgumentError:
         raise StoreError("the database URL cannot be read; write sqlite:///PATH") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
         raise StoreError(
             f"database {parsed.render_as_string(hide_password=True)}: "
             "this version stores in a SQLite file; write sqlite:///PATH"
         )
     _make_private(Path(parsed.database))
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(parsed, connect_args={"timeout": busy_seconds})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine

@@ -1,6 +1,6 @@
 """Reading the logs: plain functions on one connection, inside the caller's transaction."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, exists, select
@@ -14,7 +14,7 @@ from gatesync.artifacts.changes import (
     Head,
     Instruction,
 )
-from gatesync.artifacts.digests import LabelDigest
+from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
 from gatesync.artifacts.model import Identity
 from gatesync.stores import schema
 from gatesync.stores.store import Behind, Delta, ManifestPage, TooOld
@@ -28,6 +28,7 @@ __all__ = [
     "read_change_sets",
     "read_changes",
     "read_contents",
+    "read_digest_at",
     "read_heads",
     "read_labels",
     "read_manifest_page",
@@ -44,8 +45,13 @@ def chunked(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def read_labels(connection: Connection, epoch: str) -> list[Head]:
-    """Every label's head, in the order of the labels."""
-    rows = connection.execute(select(schema.heads).order_by(schema.heads.c.GATEWAY_LABEL))
+    """Every used label's head, in the order of the labels.
+
+    A row at revision 0 may only be what a refused request left.
+    """
+    table = schema.heads
+    used = (table.c.REVISION > 0) | table.c.CONFIRMATION_ID.is_not(None)
+    rows = connection.execute(select(table).where(used).order_by(table.c.GATEWAY_LABEL))
     return [head_of(row, epoch) for row in rows]
 
 
@@ -73,13 +79,9 @@ def read_changes(connection: Connection, epoch: str, label: str, since: Cursor) 
     if len(rows) > DELTA_MAX:
         raise TooOld(f"label {label!r} has more than {DELTA_MAX} changes since; list it instead")
     removed = [row.API_ID for row in rows if not _published(row)]
-    known = _held(connection, label, since.revision, removed)
-    changes = tuple(
-        Change(Instruction(row.GATEWAY_INSTRUCTION), entry_of(row, identity_of(row)))
-        for row in rows
-        if _published(row) or row.API_ID in known
-    )
-    return Delta(since.revision, head, changes)
+    held = _held(connection, label, since.revision, removed)
+    changes = [_change(row, held) for row in rows if _published(row) or row.API_ID in held]
+    return Delta(since.revision, head, tuple(changes))
 
 
 def read_manifest_page(
@@ -110,6 +112,20 @@ def read_manifest_page(
     rows = connection.execute(page).all()
     entries = tuple(entry_of(row, identity_of(row)) for row in rows[:limit])
     return ManifestPage(head, entries, entries[-1].api_id if len(rows) > limit else None)
+
+
+def read_digest_at(
+    connection: Connection, epoch: str, label: str, cursor: Cursor
+) -> LabelDigest | None:
+    """See `Retriever.digest_at`. Change sets are kept longer than the changes in them."""
+    if cursor.epoch != epoch:
+        return None
+    if cursor.revision == 0:
+        return EMPTY_LABEL
+    table = schema.change_sets
+    mine = (table.c.GATEWAY_LABEL == label) & (table.c.REVISION == cursor.revision)
+    row = connection.execute(select(table).where(mine)).first()
+    return None if row is None else LabelDigest(row.DIGEST, row.ARTIFACT_COUNT)
 
 
 def read_contents(connection: Connection, digests: Collection[str]) -> dict[str, bytes]:
@@ -148,23 +164,28 @@ def read_change_sets(
 def read_change_set(
     connection: Connection, epoch: str, label: str, revision: int
 ) -> ChangeSet | None:
-    """One change set, whole; None where it was compacted."""
+    """One change set, whole; None at the compaction floor and below it."""
     table, changes = schema.change_sets, schema.changes
+    floor = select(schema.heads.c.FLOOR).where(schema.heads.c.GATEWAY_LABEL == label)
     found = connection.execute(
-        select(table).where(table.c.GATEWAY_LABEL == label, table.c.REVISION == revision)
+        select(table).where(
+            table.c.GATEWAY_LABEL == label,
+            table.c.REVISION == revision,
+            floor.scalar_subquery() < table.c.REVISION,  # from there down only digests are kept
+        )
     ).first()
     if found is None:
         return None
     mine = _with_identity().where(changes.c.GATEWAY_LABEL == label, changes.c.REVISION == revision)
+    rows = connection.execute(mine).all()
+    removed = [row.API_ID for row in rows if not _published(row)]
+    held = _held(connection, label, revision - 1, removed)
     return ChangeSet(
         label=label,
         epoch=epoch,
         revision=revision,
         previous=found.PREVIOUS_REVISION,
-        changes=tuple(
-            Change(Instruction(row.GATEWAY_INSTRUCTION), entry_of(row, identity_of(row)))
-            for row in connection.execute(mine)
-        ),
+        changes=tuple(_change(row, held) for row in rows),
         digest=LabelDigest(found.DIGEST, found.ARTIFACT_COUNT),
         published_at=found.PUBLISHED_AT,
         publisher=found.PUBLISHER,
@@ -230,13 +251,24 @@ def _latest(label: str, revision: int) -> Select[Any]:
     )
 
 
-def _held(connection: Connection, label: str, revision: int, api_ids: list[str]) -> set[str]:
-    """Which of these the label held at `revision`."""
-    held: set[str] = set()
+def _held(
+    connection: Connection, label: str, revision: int, api_ids: list[str]
+) -> dict[str, Entry]:
+    """What the label held of these at `revision`."""
+    held: dict[str, Entry] = {}
     for some in chunked(sorted(api_ids)):
         rows = connection.execute(_latest(label, revision).where(schema.changes.c.API_ID.in_(some)))
-        held.update(row.API_ID for row in rows if _published(row))
+        held.update(
+            (row.API_ID, entry_of(row, identity_of(row))) for row in rows if _published(row)
+        )
     return held
+
+
+def _change(row: Row[Any], held: Mapping[str, Entry]) -> Change:
+    """The change in a row of the log; a removal names the entry that was held before it."""
+    if _published(row):
+        return Change(Instruction.PUBLISH, entry_of(row, identity_of(row)))
+    return Change(Instruction.REMOVE, held[row.API_ID])
 
 
 def _head_and_floor(connection: Connection, epoch: str, label: str) -> tuple[Head, int]:
@@ -246,12 +278,8 @@ def _head_and_floor(connection: Connection, epoch: str, label: str) -> tuple[Hea
 
 
 def _head_at(connection: Connection, epoch: str, label: str, revision: int, floor: int) -> Head:
-    if revision == 0 and floor == 0:
-        return Head(label, epoch)
-    table = schema.change_sets
-    row = connection.execute(
-        select(table).where(table.c.GATEWAY_LABEL == label, table.c.REVISION == revision)
-    ).first()
-    if row is None or revision < floor:
+    cursor = Cursor(epoch, revision)
+    digest = read_digest_at(connection, epoch, label, cursor) if revision >= floor else None
+    if digest is None:
         raise TooOld(f"label {label!r} was compacted past revision {revision}")
-    return Head(label, epoch, revision, LabelDigest(row.DIGEST, row.ARTIFACT_COUNT))
+    return Head(label, epoch, revision, digest)

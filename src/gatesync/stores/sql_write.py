@@ -5,8 +5,8 @@
 Everything here runs inside the caller's transaction, on one connection.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, delete, exists, insert, literal, select, update
@@ -23,15 +23,22 @@ from gatesync.stores.store import Refused, SaveOutcome
 __all__ = ["append", "compact", "lock_heads"]
 
 
+DIGESTS_KEPT: Final = 100_000  # revisions below the floor that can still prove a history
 _LIGHT: Final = [column for column in schema.artifacts.c if column.name != "ARTIFACT"]
+
+# By idempotency key: the fingerprint of what was asked, and the answer.
+_Known: TypeAlias = dict[str, tuple[str, SaveOutcome | Refused]]
 
 
 def append(
     connection: Connection, epoch: str, requests: Sequence[SaveRequest]
 ) -> list[SaveOutcome | Refused]:
     """Plan and write a batch. What is planned is written, whole; what is refused is not there."""
-    answers = _answered_before(connection, epoch, requests)
-    fresh = {request.key: request for request in requests if request.key not in answers}
+    known = _answered_before(connection, epoch, {request.key for request in requests})
+    fresh: dict[str, SaveRequest] = {}
+    for request in requests:
+        if request.key not in known:
+            fresh.setdefault(request.key, request)  # of two with one key, the first is planned
     labels = sorted({label for each in fresh.values() for label in each.labels}, key=str.encode)
     heads = lock_heads(connection, epoch, labels)  # promise 2: revisions in commit order
     loaded = _load(connection, heads, list(fresh.values()))
@@ -40,14 +47,15 @@ def append(
         try:
             planned = plan(request, loaded.states, loaded.identities)
         except ProblemsError as error:
-            answers[request.key] = Refused(tuple(str(problem) for problem in error.problems))
+            refused = Refused(tuple(str(problem) for problem in error.problems))
+            known[request.key] = request.fingerprint, refused
             continue
         outcome = SaveOutcome(planned.change_sets, planned.heads)
-        answers[request.key] = outcome
+        known[request.key] = request.fingerprint, outcome
         written.append((request, outcome))
     if written:
         write_batch(connection, loaded, written)
-    return [_answer(request, fresh, answers[request.key]) for request in requests]
+    return [_answer(request, known) for request in requests]
 
 
 def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dict[str, Head]:
@@ -91,7 +99,8 @@ def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
     digests = set(connection.scalars(select(changes.c.DIGEST).where(gone)))
     connection.execute(delete(changes).where(gone))
     sets = schema.change_sets
-    connection.execute(delete(sets).where(sets.c.GATEWAY_LABEL == label, floor > sets.c.REVISION))
+    forgotten = (sets.c.GATEWAY_LABEL == label) & (floor - DIGESTS_KEPT > sets.c.REVISION)
+    connection.execute(delete(sets).where(forgotten))
     for some in chunked(sorted(digests)):
         used = set(connection.scalars(select(changes.c.DIGEST).where(changes.c.DIGEST.in_(some))))
         unused = [digest for digest in some if digest not in used]
@@ -102,34 +111,27 @@ def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
     return floor
 
 
-def _answered_before(
-    connection: Connection, epoch: str, requests: Sequence[SaveRequest]
-) -> dict[str, SaveOutcome | Refused]:
+def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:
     table = schema.requests
-    answers: dict[str, SaveOutcome | Refused] = {}
-    asked = {request.key: request for request in requests}
-    for some in chunked(sorted(asked)):
+    known: _Known = {}
+    for some in chunked(sorted(keys)):
         for row in connection.execute(select(table).where(table.c.IDEMPOTENCY_KEY.in_(some))):
-            key = row.IDEMPOTENCY_KEY
-            if asked[key].fingerprint != row.FINGERPRINT:
-                answers[key] = _key_used(key)
-                continue
             saved = msgspec.json.decode(row.OUTCOME, type=SavedOutcome)
             sets = (read_change_set(connection, epoch, *each) for each in saved.change_sets)
             kept = tuple(each for each in sets if each is not None)
-            answers[key] = SaveOutcome(kept, saved.heads, repeated=True)
-    return answers
+            outcome = SaveOutcome(kept, saved.heads, repeated=True)
+            known[row.IDEMPOTENCY_KEY] = row.FINGERPRINT, outcome
+    return known
 
 
-def _answer(
-    request: SaveRequest, fresh: dict[str, SaveRequest], answer: SaveOutcome | Refused
-) -> SaveOutcome | Refused:
-    """Answer a request; one whose key stands twice in a batch shares the other's answer."""
-    planned = fresh.get(request.key, request)
-    if planned.fingerprint != request.fingerprint:
+def _answer(request: SaveRequest, known: _Known) -> SaveOutcome | Refused:
+    """Answer a request; whoever has its key after it in the batch repeats it."""
+    fingerprint, answer = known[request.key]
+    if fingerprint != request.fingerprint:
         return _key_used(request.key)
-    if planned is not request and isinstance(answer, SaveOutcome):
-        return msgspec.structs.replace(answer, repeated=True)
+    if isinstance(answer, SaveOutcome):
+        repeated = msgspec.structs.replace(answer, repeated=True)
+        known[request.key] = fingerprint, repeated
     return answer
 
 

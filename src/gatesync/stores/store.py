@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from gatesync.artifacts.changes import Change, ChangeSet, Confirmation, Cursor, Entry, Head
-from gatesync.artifacts.digests import EMPTY_LABEL
+from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
 from gatesync.artifacts.planning import SaveRequest
 
 __all__ = [
@@ -126,6 +126,14 @@ class Retriever(Protocol):
 
         The first page names a head; the following ones are asked for with `at=head.cursor` and
         `after`. Raises `TooOld` when the log was compacted past `at`.
+        """
+        ...
+
+    async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
+        """Answer with the label digest that this history had at `cursor`; None if it had none.
+
+        This is how a list proves that it continues the history that a gateway knows. It
+        reaches further back than `changes`.
         """
         ...
 

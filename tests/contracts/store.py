@@ -1,0 +1,20 @@
+"""The contract of the artifact store: what every adapter must pass.
+
+Derive a test class from `StoreContract` and give it a fixture `bench`, which yields a `Bench`
+on an empty store:
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        async def bench(self) -> AsyncIterator[Bench]: ...
+"""
+
+from tests.contracts.saves import Bench
+from tests.contracts.store_compacting import Compacting
+from tests.contracts.store_reading import Reading
+from tests.contracts.store_saving import Saving
+
+__all__ = ["Bench", "StoreContract"]
+
+
+class StoreContract(Saving, Reading, Compacting):
+    """All of it."""

@@ -1,0 +1,116 @@
+"""What every store keeps when its log is compacted."""
+
+import pytest
+
+from gatesync.artifacts.changes import Cursor
+from gatesync.stores.store import TooOld, read_manifest
+from tests.contracts.saves import (
+    Bench,
+    Items,
+    applied,
+    asked,
+    held,
+    held_at,
+    publish,
+    remove,
+    revision,
+    saved,
+)
+
+
+class Compacting:
+    async def test_revisions_from_the_floor_on_stay_as_they_were(self, bench: Bench) -> None:
+        epoch = bench.store.epoch
+        steps: Items = [
+            publish("A", "1"),
+            publish("B"),
+            publish("A", "2"),
+            remove("B"),
+            publish("A", "3"),
+        ]
+        [outcome] = await saved(bench, asked("Shop", *steps, publish("B", "2"), remove("A")))
+        before = {n: await held_at(bench, "Shop", Cursor(epoch, n)) for n in range(8)}
+        assert await bench.store.compact("Shop", keep=4) == 3
+        await bench.catch_up()
+        for number in (3, 4, 5, 6, 7):
+            at = Cursor(epoch, number)
+            assert await held_at(bench, "Shop", at) == before[number]
+            delta = await bench.store.changes("Shop", at)
+            assert applied(before[number], delta) == before[7]
+        kept = await bench.store.change_sets("Shop", 0, 100)
+        assert tuple(kept) == outcome.change_sets[3:]
+
+    async def test_below_the_floor_a_reader_has_to_list_again(self, bench: Bench) -> None:
+        epoch = bench.store.epoch
+        await saved(bench, asked("Shop", *(publish("A", str(number)) for number in range(6))))
+        assert await bench.store.compact("Shop", keep=2) == 4
+        await bench.catch_up()
+        for number in range(4):
+            with pytest.raises(TooOld):
+                await bench.store.changes("Shop", Cursor(epoch, number))
+            with pytest.raises(TooOld):
+                await bench.store.manifest("Shop", at=Cursor(epoch, number))
+        assert await held(bench, "Shop") == {"A": b"5"}
+
+    async def test_digests_reach_further_back_than_the_floor(self, bench: Bench) -> None:
+        [outcome] = await saved(bench, asked("Shop", publish("A"), publish("B"), publish("C")))
+        await bench.store.compact("Shop", keep=0)
+        await bench.catch_up()
+        for each in outcome.change_sets:
+            assert await bench.store.digest_at("Shop", each.head.cursor) == each.digest
+
+    async def test_the_floor_never_moves_back(self, bench: Bench) -> None:
+        await saved(bench, asked("Shop", *(publish("A", str(number)) for number in range(5))))
+        assert await bench.store.compact("Shop", keep=1) == 4
+        assert await bench.store.compact("Shop", keep=3) == 4
+        assert await bench.store.compact("Shop", keep=100) == 4
+        assert await bench.store.compact("Nobody", keep=1) == 0
+
+    async def test_contents_go_with_the_last_revision_that_names_them(self, bench: Bench) -> None:
+        one, two, three = (publish("A", text) for text in ("1", "2", "3"))
+        digests = [item.entry.digest for item in (one, two, three)]
+        await saved(bench, asked("Shop", one, two, three))
+        await bench.store.compact("Shop", keep=1)
+        await bench.catch_up()
+        assert set(await bench.store.contents(digests)) == set(digests[1:])
+        await bench.store.compact("Shop", keep=0)
+        await bench.catch_up()
+        assert set(await bench.store.contents(digests)) == {digests[2]}
+
+    async def test_contents_stay_while_any_label_names_them(self, bench: Bench) -> None:
+        one, two = publish("A", "1"), publish("A", "2")
+        digest = one.entry.digest
+        await saved(bench, asked(("Shop", "Cafe", "Bar"), one))
+        await saved(bench, asked(("Shop", "Cafe"), two))
+        for label, still_there in (("Shop", True), ("Cafe", True), ("Bar", True)):
+            await bench.store.compact(label, keep=0)
+            await bench.catch_up()
+            assert (digest in await bench.store.contents([digest])) is still_there
+        await saved(bench, asked("Bar", two))
+        assert await bench.store.contents([digest]) == {digest: b"1"}  # Bar's floor still names it
+        await bench.store.compact("Bar", keep=0)
+        await bench.catch_up()
+        assert await bench.store.contents([digest]) == {}
+
+    async def test_a_compacted_label_goes_on(self, bench: Bench) -> None:
+        await saved(bench, asked("Shop", publish("A"), publish("B"), remove("A")))
+        await bench.store.compact("Shop", keep=0)
+        await bench.reopen()
+        await saved(bench, asked("Shop", publish("A"), publish("B", "2")))
+        assert await revision(bench, "Shop") == 5
+        head, entries = await read_manifest(bench.store, "Shop")
+        assert {entry.name for entry in entries.values()} == {"A", "B"}
+        delta = await bench.store.changes("Shop", Cursor(head.epoch, 3))
+        assert {change.entry.name for change in delta.changes} == {"A", "B"}
+
+    @pytest.mark.promise(3)
+    async def test_a_key_is_still_known_after_compaction(self, bench: Bench) -> None:
+        first = asked("Shop", publish("A"))
+        await saved(bench, first)
+        await saved(bench, asked("Shop", publish("A", "2")))
+        await bench.store.compact("Shop", keep=0)
+        [again] = await saved(bench, first)
+        assert again.repeated
+        assert again.change_sets == ()
+        assert [head.revision for head in again.heads] == [1]
+        assert await held(bench, "Shop") == {"A": b"2"}

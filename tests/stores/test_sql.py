@@ -1,0 +1,75 @@
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gatesync.stores.sql import SqlStore, open_sql_store
+from gatesync.stores.store import Refused, SaveOutcome
+from tests.contracts.saves import asked, held, publish, remove, revision
+from tests.contracts.store import StoreContract
+
+pytestmark = pytest.mark.fast
+
+
+class SqliteBench:
+    """A store on a file; `reopen` closes it and opens the file again."""
+
+    store: SqlStore
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self._open = AsyncExitStack()
+
+    async def catch_up(self) -> None:
+        """Nothing lags: SQLite's readers see each commit."""
+
+    async def reopen(self) -> None:
+        await self.close()
+        self.store = await self._open.enter_async_context(open_sql_store(self.url))
+
+    async def close(self) -> None:
+        await self._open.aclose()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[SqliteBench]:
+    bench = SqliteBench(tmp_path / "store.db")
+    await bench.reopen()
+    yield bench
+    await bench.close()
+
+
+class TestSqliteStore(StoreContract):
+    """The whole contract, on a file."""
+
+
+async def test_the_file_is_private(bench: SqliteBench, tmp_path: Path) -> None:
+    await bench.store.save([asked("Shop", publish("A"))])
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in os.scandir(tmp_path)}
+    assert modes == {"store.db": 0o600, "store.db-shm": 0o600, "store.db-wal": 0o600}
+
+
+async def test_64_requests_with_one_invalid_are_63_outcomes_in_one_commit(
+    bench: SqliteBench,
+) -> None:
+    batch = [asked("Shop", publish(f"N{number}")) for number in range(64)]
+    batch[40] = asked("Shop", publish("Bad"), remove("Nobody"))
+    before = bench.store.commits
+    answers = await bench.store.save(batch)
+    assert bench.store.commits == before + 1
+    outcomes = [answer for answer in answers if isinstance(answer, SaveOutcome)]
+    revisions = [each.revision for outcome in outcomes for each in outcome.change_sets]
+    assert revisions == list(range(1, 64))
+    assert isinstance(answers[40], Refused)
+    assert set(await held(bench, "Shop")) == {f"N{n}" for n in range(64) if n != 40}
+
+
+async def test_what_is_overwritten_within_a_batch_can_be_fetched(bench: SqliteBench) -> None:
+    items = [publish("A", text) for text in ("1", "2", "1", "3")]
+    await bench.store.save([asked("Shop", item) for item in items])
+    found = await bench.store.contents({item.entry.digest for item in items})
+    assert sorted(found.values()) == [b"1", b"2", b"3"]
+    assert await revision(bench, "Shop") == 4
