@@ -137,7 +137,7 @@ class Drift(msgspec.Struct, frozen=True, gc=False):
 
 
 class LabelInventory(msgspec.Struct, frozen=True, gc=False):
-    """What a node really holds of a label, from the engine's bytes.
+    """What a node really holds of a label at `revision` of `epoch`, from the engine's bytes.
 
     Only the first 100 of `drifted` travel; `drifted_count` tells how many there are.
     """
@@ -145,6 +145,8 @@ class LabelInventory(msgspec.Struct, frozen=True, gc=False):
     label: str
     count: Count
     set_digest: str
+    epoch: str = ""
+    revision: Count = 0
     drifted: tuple[Drift, ...] = ()
     drifted_count: Count = 0
 

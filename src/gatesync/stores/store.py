@@ -177,15 +177,15 @@ class Saver(Retriever, Protocol):
 
 
 async def read_manifest(
-    retriever: Retriever, label: str, at_least: Cursor | None = None
+    retriever: Retriever, label: str, at_least: Cursor | None = None, *, at: Cursor | None = None
 ) -> tuple[Head, dict[str, Entry]]:
-    """Read every page of a label's manifest and prove that it is whole.
+    """Read every page of a label's manifest, now or `at` a kept revision; prove it whole.
 
     Raises:
         StoreError: also when count or label digest do not come out as the head says, so that a
             list that was cut short is never taken for one with fewer artifacts (promise 6).
     """
-    page = await retriever.manifest(label, at_least=at_least)
+    page = await retriever.manifest(label, at=at, at_least=at_least)
     head = page.head
     entries = {entry.api_id: entry for entry in page.entries}
     while page.after is not None:

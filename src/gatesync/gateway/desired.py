@@ -1,0 +1,102 @@
+"""What this node should serve, when several labels name the same artifact or route.
+
+A node follows the whole log of each of its labels; which of them wins is decided here, after
+that. Precedence is the order of `gateway_labels`, per (tenant, kind, name, version) and, for
+APIs, per (tenant, context, version). An artifact wins when nothing is before it under any of its
+keys, so the answer does not depend on the order in which changes came.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from gatesync.artifacts.changes import Entry
+
+__all__ = ["Desired", "Skipped", "Wanted"]
+
+_Key: TypeAlias = tuple[str, ...]
+_Candidate: TypeAlias = tuple[int, str]  # rank, api_id: the smallest is preferred
+
+
+class Wanted(msgspec.Struct, frozen=True, gc=False):
+    """An entry that is to be served, and the label that says so."""
+
+    label: str
+    entry: Entry
+
+
+class Skipped(msgspec.Struct, frozen=True, gc=False):
+    """An entry that a preferred one shadows: in step, not served."""
+
+    label: str
+    entry: Entry
+    reason: str
+
+
+class Desired:
+    """The candidates of all labels and who wins. Each change costs the keys it touches.
+
+    Args:
+        labels: the node's labels, the preferred first.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._entries: dict[_Candidate, Entry] = {}
+        self._slots: dict[_Key, list[_Candidate]] = {}
+
+    def put(
+        self, label: str, api_id: str, entry: Entry | None, *, retained: bool = False
+    ) -> set[str]:
+        """Set or clear a label's candidate; answers with the api_ids whose case may differ now.
+
+        A `retained` candidate stands behind the label's own and before the next label's.
+        """
+        candidate = (2 * self._labels.index(label) + retained, api_id)
+        affected = {api_id}
+        old = self._entries.pop(candidate, None)
+        if old is not None:
+            for key in _keys(old):
+                slot = self._slots[key]
+                slot.remove(candidate)
+                affected.update(other for _, other in slot)
+                if not slot:
+                    del self._slots[key]
+        if entry is not None:
+            self._entries[candidate] = entry
+            for key in _keys(entry):
+                slot = self._slots.setdefault(key, [])
+                insort(slot, candidate)
+                affected.update(other for _, other in slot)
+        return affected
+
+    def decide(self, api_id: str) -> Wanted | Skipped | None:
+        """Whether this artifact is to be served, is shadowed, or is not there."""
+        slot = self._slots.get(("id", api_id))
+        if not slot:
+            return None
+        candidate = slot[0]
+        entry = self._entries[candidate]
+        for key in _keys(entry):
+            first = self._slots[key][0]
+            if first != candidate:
+                other = self._entries[first]
+                reason = f"label {self._label(first)!r} has {other.identity} for the same {key[0]}"
+                return Skipped(self._label(candidate), entry, reason)
+        return Wanted(self._label(candidate), entry)
+
+    def api_ids(self) -> Iterator[str]:
+        """Every api_id that any label names."""
+        return (key[1] for key in self._slots if key[0] == "id")
+
+    def _label(self, candidate: _Candidate) -> str:
+        return self._labels[candidate[0] // 2]
+
+
+def _keys(entry: Entry) -> Iterable[_Key]:
+    yield ("id", entry.api_id)
+    yield ("name", entry.tenant, entry.kind, entry.name, entry.version)
+    if entry.context:
+        yield ("route", entry.tenant, entry.context, entry.version)

@@ -1,0 +1,202 @@
+"""What a node says of itself: built from the informer's state, sent by hub or by HTTP."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+
+from gatesync import __version__
+from gatesync.artifacts.digests import set_digest
+from gatesync.events.hub import HubError
+from gatesync.events.messages import (
+    ApplyException,
+    Drift,
+    Inventory,
+    LabelInventory,
+    LabelReport,
+    NodeReport,
+    Skipped,
+    encode,
+)
+from gatesync.gateway.informer import Informer
+
+__all__ = ["Reporter", "inventory_of"]
+
+LISTED = 100  # exceptions and skips that travel in one report of a label
+
+_log = structlog.get_logger("gatesync.gateway")
+
+
+class Reporter:
+    """Sends reports: one after each change, and a full one each heartbeat (promise 9).
+
+    Args:
+        node: this node's id.
+        engine: the engine's name.
+        admin_url: where this node's admin HTTP is reached, for people.
+        send: posts an encoded report to a publisher, for when no broker can carry it.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        engine: str,
+        admin_url: str,
+        send: Callable[[bytes], Awaitable[None]],
+        *,
+        heartbeat: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.informer: Informer
+        self.failures = 0
+        self._node = node
+        self._engine = engine
+        self._admin_url = admin_url
+        self._send = send
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._started = clock()
+        self._incarnation = str(uuid.uuid4())
+        self._sequence = 0
+        self._waiting: set[str] = set()
+        self._took: dict[str, int] = {}
+        self._inventory: Inventory | None = None
+        self._due = asyncio.Event()
+
+    def changed(self, labels: Collection[str], took_us: int) -> None:
+        """Have these labels reported as soon as the loop comes round."""
+        self._waiting.update(labels)
+        self._took.update(dict.fromkeys(labels, took_us))
+        self._due.set()
+
+    def verified(self, inventory: Inventory) -> None:
+        """Have the answer to a verification reported, with everything else."""
+        self._inventory = inventory
+        self.changed(self.informer.logs, 0)
+
+    async def run(self) -> None:
+        """Report until cancelled, and say goodbye then."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._heartbeat):
+                        await self._due.wait()
+                except TimeoutError:
+                    self._waiting.update(self.informer.logs)
+                self._due.clear()
+                labels, self._waiting = self._waiting, set()
+                inventory, self._inventory = self._inventory, None
+                if labels and not await self._deliver(self._report(labels, inventory)):
+                    self._ask_again(inventory)
+        finally:
+            async with asyncio.timeout(1.0):
+                await self._deliver(self._report((), None, leaving=True))
+
+    def _ask_again(self, inventory: Inventory | None) -> None:
+        if self._inventory is None:
+            self._inventory = inventory
+
+    async def _deliver(self, report: NodeReport) -> bool:
+        message = encode(report)
+        hub = self.informer.hub
+        try:
+            if hub is not None and hub.connected:
+                await hub.report(self._node, message)
+            else:
+                await self._send(message)
+        except (HubError, OSError) as error:
+            self.failures += 1
+            _log.warning("a report was not delivered", reason=str(error))
+            return False  # the next heartbeat says it all again
+        return True
+
+    def _report(
+        self, labels: Collection[str], inventory: Inventory | None, *, leaving: bool = False
+    ) -> NodeReport:
+        self._sequence += 1
+        return NodeReport(
+            node=self._node,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            version=__version__,
+            engine=self._engine,
+            admin_url=self._admin_url,
+            uptime_ms=int((self._clock() - self._started) * 1000),
+            labels=tuple(self._label(label) for label in labels),
+            leaving=leaving,
+            verification=inventory,
+        )
+
+    def _label(self, label: str) -> LabelReport:
+        log, deployment = self.informer.logs[label], self.informer.deployment
+        now = self._clock()
+        revision = log.cursor.revision if log.cursor else 0
+        proof = self.informer.proofs.get(label)
+        failed = [each for each in deployment.failed.values() if each.wanted.label == label]
+        skipped = [each for each in deployment.skipped.values() if each.label == label]
+        return LabelReport(
+            label=label,
+            epoch=log.cursor.epoch if log.cursor else "",
+            desired=revision,
+            applied=deployment.processed(label, revision) if log.cursor else 0,
+            digest=log.digest,
+            count_applied=len(log.entries) - len(failed) - len(skipped),
+            took_us=self._took.pop(label, 0),
+            proof_age_ms=None if proof is None else max(0, int((now - proof) * 1000)),
+            held=len(log.retained),
+            exceptions=tuple(
+                ApplyException(
+                    api_id=each.wanted.entry.api_id,
+                    revision=each.wanted.entry.revision,
+                    digest=each.wanted.entry.digest,
+                    reason=each.reason,
+                    attempt=each.attempt,
+                    next_try_ms=max(0, int((each.next_try - now) * 1000)),
+                )
+                for each in failed[:LISTED]
+            ),
+            skipped=tuple(Skipped(each.entry.api_id, each.reason) for each in skipped[:LISTED]),
+        )
+
+
+async def inventory_of(informer: Informer, verification: str) -> Inventory:
+    """Recompute what the engine holds, from its bytes, and set right what drifted.
+
+    A skipped artifact counts with the digest that its label gives it: it is rightly not there.
+    """
+    deployment = informer.deployment
+    found = await deployment.inspect()
+    labels: list[LabelInventory] = []
+    drifted: set[str] = set()
+    for label, log in informer.logs.items():
+        held: dict[str, str] = {}
+        drifts: list[Drift] = []
+        for api_id, entry in log.entries.items():
+            skipped = deployment.skipped.get(api_id)
+            shadowed = skipped is not None and skipped.label == label
+            actual = entry.digest if shadowed else found.get(api_id, "")
+            if actual != entry.digest:  # it may have changed since it was hashed
+                actual = deployment.held_digest(api_id)
+            if actual:
+                held[api_id] = actual
+            if actual != entry.digest and api_id not in deployment.waiting:
+                drifts.append(Drift(api_id, entry.digest, actual))
+        labels.append(
+            LabelInventory(
+                label=label,
+                epoch=log.cursor.epoch if log.cursor else "",
+                revision=log.cursor.revision if log.cursor else 0,
+                count=len(held),
+                set_digest=set_digest(held),
+                drifted=tuple(drifts),
+            )
+        )
+        drifted.update(each.api_id for each in drifts)
+    stray = found.keys() - deployment.applied.keys()
+    if drifted or stray:
+        _log.error("the engine does not hold what was deployed", drifted=len(drifted | stray))
+        await deployment.evict(stray)
+        informer.heal(drifted)
+    return Inventory(verification, tuple(labels))

@@ -1,0 +1,1 @@
+"""HTTP as gatesync uses it: one client, one server, for every role."""

@@ -1,0 +1,164 @@
+"""An HTTP client for gatesync's own services: JSON in and out, a token, time limits.
+
+It stands on httpcore, the engine under httpx: httpx imports rich where that is installed, takes a
+quarter of a second to import, and a gateway needs none of what it adds.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpcore
+import msgspec
+
+__all__ = ["AnsweredError", "HttpClient", "Response", "UnreachableError", "open_client"]
+
+IDLE_SECONDS: Final = 60.0  # shorter than the server's keep-alive, so that it never closes first
+_T = TypeVar("_T")
+
+
+class UnreachableError(Exception):
+    """No answer came: the service is down, too slow, or not what the URL says."""
+
+
+class AnsweredError(Exception):
+    """The service answered, with a status that says no.
+
+    Attributes:
+        status: the HTTP status.
+        code: the machine-readable word of the answer, or an empty string.
+        reasons: what it says is wrong, for people.
+        body: the answer's bytes.
+    """
+
+    def __init__(self, url: str, status: int, body: bytes) -> None:
+        try:
+            problem = msgspec.json.decode(body, type=_ProblemAnswer)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = _ProblemAnswer()
+        self.status = status
+        self.code = problem.code
+        self.reasons = problem.reasons or (f"HTTP status {status}",)
+        self.body = body
+        super().__init__(f"{url}: " + "; ".join(self.reasons))
+
+
+class _ProblemAnswer(msgspec.Struct):
+    code: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A good answer (status 2xx or 304)."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Requests to one service. Use `open_client`.
+
+    Args:
+        url: the service's base URL, without credentials.
+        token: sent as a bearer token; never part of an error.
+        timeout: seconds for connecting, and for each read and write.
+    """
+
+    def __init__(
+        self, pool: httpcore.AsyncConnectionPool, url: str, token: str | None, timeout: float
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._pool = pool
+        self._timeout = timeout
+        self._headers = [("Host", urlsplit(url).netloc), ("Accept", "*/*")]
+        if token:
+            self._headers.append(("Authorization", f"Bearer {token}"))
+
+    async def get(self, path: str, answer: type[_T], params: Iterable[tuple[str, Any]] = ()) -> _T:
+        """GET a JSON document."""
+        response = await self.request("GET", path, params=params)
+        return self._decode(path, response.body, answer)
+
+    async def post(
+        self,
+        path: str,
+        body: Any,
+        answer: type[_T],
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> _T:
+        """POST a JSON document and read one."""
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        encoded = msgspec.json.encode(body)
+        response = await self.request("POST", path, body=encoded, headers=sent, timeout=timeout)
+        return self._decode(path, response.body, answer)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Iterable[tuple[str, Any]] = (),
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Response:
+        """Send one request and read the whole answer.
+
+        Raises:
+            UnreachableError: no answer in time.
+            AnsweredError: a status other than 2xx and 304.
+        """
+        query = urlencode([(key, str(value)) for key, value in params], quote_via=quote)
+        url = f"{self.url}{path}" + (f"?{query}" if query else "")
+        seconds = timeout or self._timeout
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        sent = [*self._headers, *(headers or {}).items()]
+        if body or method != "GET":
+            sent.append(("Content-Length", str(len(body))))
+        try:
+            response = await self._pool.request(
+                method, url, headers=sent, content=body, extensions={"timeout": limits}
+            )
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
+            raise UnreachableError(f"{self.url} cannot be reached: {_said(error)}") from error
+        except httpcore.TimeoutException as error:
+            raise UnreachableError(f"{self.url} did not answer in {seconds:g} s") from error
+        if not (200 <= response.status < 300 or response.status == 304):
+            raise AnsweredError(f"{self.url}{path}", response.status, response.content)
+        found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
+        return Response(response.status, found, response.content)
+
+    def _decode(self, path: str, body: bytes, answer: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnreachableError(
+                f"{self.url}{path} gave an answer that gatesync cannot read: {error}"
+            ) from None
+
+
+@asynccontextmanager
+async def open_client(
+    url: str, token: str | None = None, *, timeout: float = 10.0
+) -> AsyncIterator[HttpClient]:
+    """Open a client with a small pool of kept connections.
+
+    Raises:
+        ValueError: the URL is not `http://` or `https://` with a host.
+    """
+    parsed = urlsplit(url)
+    if parsed.scheme not in {"http", "https"} or not parsed.hostname:
+        raise ValueError(f"{url!r} is not a URL of a service; write http://HOST:PORT")
+    async with httpcore.AsyncConnectionPool(
+        max_connections=8, max_keepalive_connections=4, keepalive_expiry=IDLE_SECONDS, retries=0
+    ) as pool:
+        yield HttpClient(pool, url, token, timeout)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or str(error.__cause__ or "") or type(error).__name__

@@ -1,0 +1,91 @@
+"""uvicorn inside a task group: no signal handlers, a clean stop, and quiet when idle."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import uvicorn
+
+__all__ = ["ListenError", "serve"]
+
+KEEP_ALIVE_SECONDS: Final = 75  # the default of 5 s collides with the heartbeat
+STOP_SECONDS: Final = 5  # how long open requests may take after the stop
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; says which, and why."""
+
+
+class _Server(uvicorn.Server):
+    """Waits for the end instead of waking up ten times a second; signals are the role's matter."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._ended.wait()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ended.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
+    """Serve an ASGI application while the context is open; yields the port (for `port=0`).
+
+    Raises:
+        ListenError: the address is taken, or not this machine's.
+    """
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=64 * 1024,
+        ws="none",
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve(sockets=[listening]), name=f"http {host}:{port}")
+        try:
+            await server.up.wait()
+            yield int(listening.getsockname()[1])
+        finally:
+            server.end()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror}; "
+            "set another port, or [server] offset, or end the process that has it"
+        ) from error
+    return listening
