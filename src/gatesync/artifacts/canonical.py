@@ -5,15 +5,15 @@ The digest, the ARTIFACT column, the cache and the HTTP answer are made of these
 """
 
 import base64
-import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.extra import decode_extra, encode_extra, refuse_repeated_members
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Artifact, Identity, Part
 
-__all__ = ["ARTIFACT_FORMAT", "decode", "encode", "encode_extra"]
+__all__ = ["ARTIFACT_FORMAT", "decode", "encode"]
 
 ARTIFACT_FORMAT: Final = "gatesync.artifact/1"
 
@@ -48,7 +48,6 @@ class _AnyFormat(msgspec.Struct):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_ArtifactForm)
 _format_decoder = msgspec.json.Decoder(_AnyFormat)
-_EMPTY_EXTRA: Final = msgspec.Raw(b"{}")
 
 
 def encode(artifact: Artifact) -> bytes:
@@ -97,9 +96,9 @@ def decode(data: bytes | msgspec.Raw) -> Artifact:
                 f"artifact format {found!r} is unknown; this version reads {ARTIFACT_FORMAT!r}"
             )
         form = _decoder.decode(data)
-        extra = msgspec.json.decode(form.extra, type=dict[str, Any])
-        if extra or _encoder.encode(form) != bytes(data):  # else no member can be there twice
-            _refuse_repeated_members(bytes(data))
+        if _encoder.encode(form) != bytes(data):  # else no member of it can be there twice
+            refuse_repeated_members(bytes(data))
+        extra = decode_extra(form.extra)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"this is not an artifact document: {error}") from None
     except RecursionError:
@@ -133,34 +132,3 @@ def _part(form: _PartForm) -> Part:
         except ValueError as error:
             raise FormatError(f"part {form.path!r} has broken base64: {error}") from None
     return Part(form.role, form.name, form.path, content)
-
-
-def encode_extra(extra: dict[str, Any]) -> bytes:
-    """`extra` in canonical form. An empty one needs no further package.
-
-    Raises:
-        FormatError: it holds what JSON and RFC 8785 cannot carry: numbers that are not finite,
-            integers beyond 2^53, strings of invalid Unicode, or levels without end.
-    """
-    if not extra:
-        return b"{}"
-    import rfc8785  # only publishers write `extra`; a gateway does without the package
-
-    try:
-        return rfc8785.dumps(extra)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise FormatError(f"extra cannot be written as RFC 8785 JSON: {error}") from None
-    except RecursionError:
-        raise FormatError("extra is nested too deep") from None
-
-
-def _refuse_repeated_members(data: bytes) -> None:
-    """Readers disagree on which of two equal members counts, so neither does."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise FormatError(f"this is not an artifact document: two members {repeated!r}")
-
-    json.loads(data, object_pairs_hook=unique)

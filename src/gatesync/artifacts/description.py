@@ -101,7 +101,7 @@ def _main_api(artifact: Artifact, apis: list[SynapseRoot]) -> SynapseRoot | None
 def _faults_of_whole(artifact: Artifact, main: SynapseRoot | None) -> Iterator[Problem]:
     kind = artifact.identity.kind
     if not any(part.role == kind for part in artifact.parts):
-        yield Problem(f"none of its parts is a {kind}")
+        yield Problem(f"it holds no part of its kind, {kind!r}")
     elif kind == "api" and main is None:
         version = artifact.identity.version
         yield Problem(f"no API part has the version attribute {version!r} of the artifact")

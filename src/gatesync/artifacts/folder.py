@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gatesync.artifacts.canonical import encode_extra
-from gatesync.artifacts.errors import Problem, ProblemsError
+from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.extra import decode_extra, encode_extra
 from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.names import check_name
 from gatesync.artifacts.synapse import read_root
@@ -225,7 +225,7 @@ def _refuse_unknown(table: Any, form: type[msgspec.Struct], place: str) -> None:
     known = form.__struct_fields__
     for key in table if isinstance(table, dict) else ():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise Problem(f"unknown key {key!r}{place}; {hint}", where=FOLDER_FILE)
 
@@ -241,6 +241,6 @@ def _tenant(form: _FolderForm, given: str | None) -> str:
 
 def _read_extra(text: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(f"extra is not a JSON object: {error}", where=FOLDER_FILE) from None
+        return decode_extra(text)
+    except FormatError as error:
+        raise Problem(str(error), where=FOLDER_FILE) from None

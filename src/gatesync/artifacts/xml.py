@@ -34,7 +34,10 @@ def parse(content: bytes, where: str) -> etree._Element:
     """
     if len(content) > ARTIFACT_MAX_BYTES:
         raise Problem(f"{len(content)} bytes; at most {ARTIFACT_MAX_BYTES}", where=where)
-    _refuse_doctype(_prolog_text(content, where), where)
+    text = _searchable(content, where)
+    if not text or text.isspace():
+        raise Problem("the document is empty", where=where)
+    _refuse_doctype(text, where)
     parser = _parser if len(content) <= _SMALL else _large_parser
     try:
         root = etree.fromstring(content, parser)
@@ -71,10 +74,11 @@ _TOO_DEEP: Final = f"elements are nested more than {XML_MAX_DEPTH} deep"
 # else libxml2 knows, UTF-7 and EBCDIC could hide a DOCTYPE.
 _ENCODING: Final = re.compile(r"utf-?8|us-ascii|ascii|iso-8859-\d+|latin-?1|windows-125\d", re.I)
 _DECLARATION: Final = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([^\"'>]*)[\"']")
+_NOT_BLANK: Final = re.compile(r"\S")
 _TRAILER: Final = re.compile(r"\n?, line \d+, column \d+.*", re.S)
 
 
-def _prolog_text(content: bytes, where: str) -> str:
+def _searchable(content: bytes, where: str) -> str:
     """The document as text in which markup can be searched; letters may come out wrong."""
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise Problem("encoding UTF-32 is not accepted; save it as UTF-8", where=where)
@@ -84,8 +88,6 @@ def _prolog_text(content: bytes, where: str) -> str:
         except UnicodeDecodeError as error:
             raise Problem(f"broken UTF-16 at byte {error.start}", where=where) from None
     body = content.removeprefix(codecs.BOM_UTF8)
-    if not body.strip():
-        raise Problem("the document is empty", where=where)
     nul = body.find(0)
     if nul >= 0:
         line = body.count(b"\n", 0, nul) + 1
@@ -100,9 +102,8 @@ def _prolog_text(content: bytes, where: str) -> str:
 def _refuse_doctype(text: str, where: str) -> None:
     """Step over comments and instructions, which is all that may stand before a DOCTYPE."""
     at = 0
-    while True:
-        while text[at : at + 1].isspace():
-            at += 1
+    while found := _NOT_BLANK.search(text, at):
+        at = found.start()
         if text.startswith("<!--", at):
             end = text.find("-->", at + 4)
         elif text.startswith("<?", at):
@@ -122,5 +123,7 @@ def _refuse_doctype(text: str, where: str) -> None:
 
 def _problem(error: etree.XMLSyntaxError, where: str) -> Problem:
     message = _TRAILER.sub("", str(error.msg))
-    reason = _TOO_DEEP if "depth" in message else f"not well-formed XML: {message}"
+    reason = (
+        _TOO_DEEP if message.startswith("Excessive depth") else f"not well-formed XML: {message}"
+    )
     return Problem(reason, where=where, line=error.lineno or 0)
