@@ -109,13 +109,13 @@ async def held(bench: Bench, label: str) -> dict[str, bytes]:
     return {entry.name: contents[entry.digest] for entry in entries.values()}
 
 
-async def held_at(bench: Bench, label: str, at: Cursor, limit: int = 2) -> dict[str, Entry]:
+async def held_at(store: Saver, label: str, at: Cursor, limit: int = 2) -> dict[str, Entry]:
     """The list at a revision, read in pages."""
-    page = await bench.store.manifest(label, at=at, limit=limit)
+    page = await store.manifest(label, at=at, limit=limit)
     assert page.head.cursor == at
     head, entries = page.head, {entry.api_id: entry for entry in page.entries}
     while page.after is not None:
-        page = await bench.store.manifest(label, at=at, after=page.after, limit=limit)
+        page = await store.manifest(label, at=at, after=page.after, limit=limit)
         assert page.head == head
         entries.update((entry.api_id, entry) for entry in page.entries)
     assert digest_over(entries) == head.digest

@@ -29,12 +29,12 @@ class Compacting:
             publish("A", "3"),
         ]
         [outcome] = await saved(bench, asked("Shop", *steps, publish("B", "2"), remove("A")))
-        before = {n: await held_at(bench, "Shop", Cursor(epoch, n)) for n in range(8)}
+        before = {n: await held_at(bench.store, "Shop", Cursor(epoch, n)) for n in range(8)}
         assert await bench.store.compact("Shop", keep=4) == 3
         await bench.catch_up()
         for number in (3, 4, 5, 6, 7):
             at = Cursor(epoch, number)
-            assert await held_at(bench, "Shop", at) == before[number]
+            assert await held_at(bench.store, "Shop", at) == before[number]
             delta = await bench.store.changes("Shop", at)
             assert applied(before[number], delta) == before[7]
         kept = await bench.store.change_sets("Shop", 0, 100)

@@ -40,7 +40,7 @@ class Reading:
             (Instruction.PUBLISH, "A"),
             (Instruction.REMOVE, "B"),
         }
-        before = await held_at(bench, "Shop", since)
+        before = await held_at(bench.store, "Shop", since)
         _, now = await read_manifest(bench.store, "Shop")
         assert applied(before, delta) == now
 
@@ -143,7 +143,7 @@ class Reading:
         expected = [set(), {"A"}, {"A", "B"}, {"A", "B"}, {"A"}, {"A", "C"}]
         await saved(bench, asked("Shop", *steps))
         for number, names in enumerate(expected):
-            entries = await held_at(bench, "Shop", Cursor(epoch, number))
+            entries = await held_at(bench.store, "Shop", Cursor(epoch, number))
             assert {entry.name for entry in entries.values()} == names
 
     async def test_an_entry_says_which_revision_brought_it(self, bench: Bench) -> None:

@@ -1,0 +1,163 @@
+"""The SQL store against the store in memory: whatever is done to both, they answer alike."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from gatesync.artifacts.changes import ChangeSet, Cursor
+from gatesync.artifacts.planning import Publish, Remove, SaveRequest
+from gatesync.stores.memory import MemoryStore
+from gatesync.stores.sql import SqlStore, open_sql_store
+from gatesync.stores.store import Refused, SaveOutcome, read_manifest
+from tests.contracts.saves import applied, asked, held_at, publish, remove
+from tests.stores.budget import BUDGET
+
+T = TypeVar("T")
+LABELS = ("Shop", "shop", "Café")
+
+items: st.SearchStrategy[Publish | Remove] = st.one_of(
+    st.builds(
+        publish,
+        st.sampled_from("ABCD"),
+        st.sampled_from(["1", "2", "3"]),
+        claims=st.lists(st.sampled_from(["/x", "/y", "/z"]), max_size=2, unique=True),
+    ),
+    st.builds(remove, st.sampled_from("ABCD")),
+)
+requests = st.builds(
+    lambda labels, sets: asked(labels, *sets),
+    st.lists(st.sampled_from(LABELS), min_size=1, max_size=2, unique=True),
+    st.lists(st.lists(items, min_size=1, max_size=3), min_size=1, max_size=2),
+)
+
+
+class SqlAgainstMemory(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.opened = AsyncExitStack()
+        self.known: list[SaveRequest] = []
+        self.floors = dict.fromkeys(LABELS, 0)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    async def open(self) -> SqlStore:
+        path = Path(self.folder.name) / "store.db"
+        return await self.opened.enter_async_context(open_sql_store(f"sqlite:///{path}"))
+
+    @initialize()
+    def begin(self) -> None:
+        self.sql = self.run(self.open())
+        self.memory = MemoryStore(self.sql.epoch)
+
+    @rule(batch=st.lists(requests, min_size=1, max_size=3))
+    def save(self, batch: list[SaveRequest]) -> None:
+        answers = self.run(self.sql.save(batch))
+        expected = self.run(self.memory.save(batch))
+        assert [comparable(each) for each in answers] == [comparable(each) for each in expected]
+        self.known += batch
+
+    @rule(data=st.data())
+    def save_again(self, data: st.DataObject) -> None:
+        if self.known:
+            self.save([data.draw(st.sampled_from(self.known))])
+
+    @rule(request=requests, data=st.data())
+    def save_with_a_used_key(self, request: SaveRequest, data: st.DataObject) -> None:
+        if self.known:
+            key = data.draw(st.sampled_from(self.known)).key
+            self.save([msgspec.structs.replace(request, key=key)])
+
+    @rule(label=st.sampled_from(LABELS), keep=st.integers(0, 4))
+    def compact(self, label: str, keep: int) -> None:
+        floor = self.run(self.sql.compact(label, keep))
+        assert floor == self.run(self.memory.compact(label, keep))
+        self.floors[label] = floor
+
+    @rule(label=st.sampled_from(LABELS), number=st.integers(0, 99))
+    def confirm(self, label: str, number: int) -> None:
+        confirmation = self.run(self.sql.confirm(label, str(number)))
+        assert confirmation == self.run(self.memory.confirm(label, str(number)))
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.opened.aclose())
+        self.sql = self.run(self.open())
+        assert self.sql.epoch == self.memory.epoch
+
+    @rule()
+    def compare(self) -> None:
+        self.run(self.compare_everything())
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "sql"):
+                self.compare()
+        finally:
+            self.run(self.opened.aclose())
+            self.runner.close()
+            self.folder.cleanup()
+
+    async def compare_everything(self) -> None:
+        assert await self.sql.labels() == await self.memory.labels()
+        heads = await self.sql.heads(LABELS)
+        assert heads == await self.memory.heads(LABELS)
+        for label, head in heads.items():
+            sets = await self.sql.change_sets(label, 0, 1_000)
+            expected = await self.memory.change_sets(label, 0, 1_000)
+            assert [in_order(each) for each in sets] == [in_order(each) for each in expected]
+            assert [each.revision for each in sets] == [
+                *range(self.floors[label] + 1, head.revision + 1)
+            ]
+            await self.compare_revisions(label, head.revision)
+
+    async def compare_revisions(self, label: str, newest: int) -> None:
+        _, now = await read_manifest(self.sql, label)
+        for revision in range(newest + 1):
+            at = Cursor(self.sql.epoch, revision)
+            assert await self.sql.digest_at(label, at) == await self.memory.digest_at(label, at)
+            if revision < self.floors[label]:
+                continue
+            held = await held_at(self.sql, label, at)
+            assert held == await held_at(self.memory, label, at)
+            digests = {entry.digest for entry in held.values()}
+            contents = await self.sql.contents(digests)
+            assert contents == await self.memory.contents(digests)
+            assert set(contents) == digests
+            delta = await self.sql.changes(label, at)
+            assert applied(held, delta) == now
+            expected = await self.memory.changes(label, at)
+            assert (delta.head, set(delta.changes)) == (expected.head, set(expected.changes))
+            assert len(delta.changes) == len(expected.changes)
+
+
+def comparable(answer: SaveOutcome | Refused) -> Any:
+    """What stores must agree on: the words of a refused key and the order in a set are free."""
+    if isinstance(answer, Refused):
+        return "key used" if answer.key_used else answer
+    return [in_order(each) for each in answer.change_sets], answer.heads, answer.repeated
+
+
+def in_order(change_set: ChangeSet) -> ChangeSet:
+    changes = tuple(sorted(change_set.changes, key=lambda change: change.entry.api_id))
+    return msgspec.structs.replace(change_set, changes=changes)
+
+
+SqlAgainstMemory.TestCase.settings = settings(
+    max_examples=max(1, int(25 * BUDGET)),
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestSqlAgainstMemory = pytest.mark.fast(SqlAgainstMemory.TestCase)
