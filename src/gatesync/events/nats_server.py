@@ -1,0 +1,190 @@
+"""The embedded broker: a nats-server that lives and dies with this process.
+
+    async with run_nats_server(data, port=4222) as server:
+        ...  # it listens at server.connect_url; when it dies it is started again
+
+Its configuration, log and standard error are in `<data>/broker`, its users' passwords in
+`<data>/broker-credentials.json`. Publishers may publish announcements and subscribe to reports,
+gateways the other way round, and nobody may do anything else.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gatesync.events.nats_credentials import BrokerCredentials, BrokerError
+from gatesync.events.nats_process import BrokerFiles, end, find_binary, prepare, spawn
+
+__all__ = ["MAX_PAYLOAD", "NatsServer", "run_nats_server"]
+
+MAX_PAYLOAD: Final = 8 * 1024 * 1024  # bytes of one message
+READY_TIMEOUT: Final = 10.0  # seconds; it takes 20 ms
+STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
+RETRY_FIRST: Final = 0.1  # seconds; the first restart is made at once
+RETRY_LONGEST: Final = 10.0  # seconds
+SETTLED: Final = 5.0  # seconds; one that dies sooner is no reason to hurry
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def run_nats_server(
+    data: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 4222,
+    binary: Path | None = None,
+    max_payload: int = MAX_PAYLOAD,
+    jitter: Callable[[], float] = random.random,
+) -> AsyncIterator["NatsServer"]:
+    """Run a broker for as long as the block runs; it listens when the block begins.
+
+    Args:
+        data: the folder for what it keeps; made if it is missing.
+        host: the address to listen at.
+        port: 0 takes a free one, and keeps it over restarts.
+        binary: the nats-server to run; by default the one that came with `gatesync[broker]`,
+            else the first on PATH.
+        max_payload: bytes of one message.
+        jitter: numbers of [0, 1), for the time between restarts.
+
+    Raises:
+        BrokerError: no binary, the port is taken, or it does not start. Once it has run, it is
+            started again whatever happens, and each failure is logged.
+    """
+    server = NatsServer(data, host, port, find_binary(binary), max_payload, jitter)
+    watch: asyncio.Task[None] | None = None
+    try:
+        await server.start()
+        watch = asyncio.create_task(server.watch(), name="nats-server")
+        yield server
+    finally:
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait([watch])
+        await server.stop()
+        if watch is not None and not watch.cancelled():
+            watch.result()
+
+
+class NatsServer:
+    """The process, and what is known about it."""
+
+    def __init__(
+        self,
+        data: Path,
+        host: str,
+        port: int,
+        binary: Path,
+        max_payload: int,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._files = BrokerFiles(data)
+        self._host = host
+        self._port = port
+        self._binary = binary
+        self._max_payload = max_payload
+        self._jitter = jitter
+        self._process: asyncio.subprocess.Process | None = None
+        self._credentials: BrokerCredentials | None = None
+        self._mark = 0  # where in the log this start began
+        self.starts = 0
+        self.ready = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now, if any."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def connect_url(self) -> str:
+        """Where to connect; without credentials."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        return f"nats://[{host}]:{self._port}" if ":" in host else f"nats://{host}:{self._port}"
+
+    @property
+    def credentials(self) -> BrokerCredentials:
+        """Of its users. Only once it was started."""
+        assert self._credentials is not None
+        return self._credentials
+
+    async def start(self) -> None:
+        """Start the process and wait until it listens. Raises `BrokerError` when it does not."""
+        self._credentials = await asyncio.to_thread(
+            prepare, self._files, self._host, self._port, self._max_payload
+        )
+        self._mark = mark = self._files.mark()
+        self._process = process = await spawn(self._binary, self._files)
+        try:
+            async with asyncio.timeout(READY_TIMEOUT):
+                self._port = await self._listening(process, mark)
+        except TimeoutError:
+            await self.stop()
+            raise BrokerError(
+                f"{self._binary} did not listen at {self._host}:{self._port} within "
+                f"{READY_TIMEOUT:g} s: {self._files.last_words(mark)}"
+            ) from None
+        except BaseException:
+            await self.stop()
+            raise
+        self.starts += 1
+        self.ready.set()
+        log.info("broker.listening", url=self.connect_url, pid=process.pid)
+
+    async def watch(self) -> None:
+        """Start it again whenever it dies, until cancelled."""
+        failures = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            reason = await self._death()
+            if asyncio.get_running_loop().time() - began > SETTLED:
+                failures = 0
+            log.error("broker.died", reason=reason, last_words=self._files.last_words(self._mark))
+            while self._process is None:
+                if failures:
+                    delay = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(failures - 1, 10))
+                    await asyncio.sleep(delay * (0.5 + 0.5 * self._jitter()))
+                failures += 1
+                try:
+                    await self.start()
+                except (BrokerError, OSError) as error:
+                    log.error(  # noqa: TRY400 - the reason says it all
+                        "broker.restart_failed", reason=str(error), attempt=failures
+                    )
+
+    async def stop(self) -> None:
+        """End the process: SIGTERM, and SIGKILL when it does not go."""
+        process, self._process = self._process, None
+        self.ready.clear()
+        if process is not None:
+            await end(process, STOP_TIMEOUT)
+
+    async def _death(self) -> str:
+        assert self._process is not None
+        code = await self._process.wait()
+        self._process = None
+        self.ready.clear()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    async def _listening(self, process: asyncio.subprocess.Process, mark: int) -> int:
+        """The port, once this very process listens there; it tells by a file with its pid."""
+        while (port := self._files.port_of(process.pid)) is None:
+            if process.returncode is not None:
+                raise self._start_failure(process.returncode, mark)
+            await asyncio.sleep(0.005)
+        return port
+
+    def _start_failure(self, code: int, mark: int) -> BrokerError:
+        words = self._files.last_words(mark)
+        if "address already in use" in words:
+            return BrokerError(
+                f"port {self._port} of {self._host} is taken by another process; stop that one, "
+                "or give the broker another port"
+            )
+        return BrokerError(f"{self._binary} ended with code {code} instead of listening: {words}")
