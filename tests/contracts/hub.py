@@ -248,7 +248,7 @@ class BrokerContract(HubContract):
                     await hub.announce("L", b"to nobody")
                 await server.start()
                 assert await lost(listener) == []
-                assert hub.connected
+                await connected(hub)
                 await hub.announce("L", b"news")
                 assert await take(listener, 1) == [b"news"]
 

@@ -17,12 +17,14 @@ from gatesync.events import nats_server as module
 from gatesync.events.hub import HubError
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_credentials import BrokerError, read_credentials
+from gatesync.events.nats_process import find_binary
 from gatesync.events.nats_server import NatsServer, run_nats_server
 from tests.contracts.hub import PATIENCE, connected, lost, take
 
 PARENT = """
 import asyncio, sys
 from pathlib import Path
+from gatesync.events.nats_process import find_binary
 from gatesync.events.nats_server import run_nats_server
 
 async def main():
@@ -158,7 +160,7 @@ async def test_a_broker_that_keeps_dying_is_not_restarted_in_a_hurry(
         await sleep(min(delay, 0.001))
 
     async with run_nats_server(tmp_path, port=0, jitter=lambda: 1.0) as server:
-        monkeypatch.setattr(module.asyncio, "sleep", note)
+        monkeypatch.setattr(asyncio, "sleep", note)
         for starts in range(2, 6):
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
@@ -170,7 +172,7 @@ async def test_a_restart_that_fails_is_logged_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "nats-server"
-    program.symlink_to(module.find_binary(None))
+    program.symlink_to(find_binary(None))
     with capture_logs() as logs:
         async with run_nats_server(tmp_path, port=0, binary=program) as server:
             assert server.pid is not None
