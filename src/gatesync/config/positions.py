@@ -4,6 +4,7 @@ This reads a document that tomllib has accepted already, so it need not find fau
 splits the text into statements and notes each key's line.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ __all__ = ["KeyPath", "dotted", "key_lines", "line_of"]
 
 KeyPath = tuple[str | int, ...]
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _TOKEN = re.compile(
     r'''(?P<key>"""(?:\\.|[^\\])*?"""{1,3}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[\w+-]+)'''
     r"|(?P<open>[\[{])|(?P<close>[\]}])|(?P<equals>=)|(?P<newline>\n)|(?P<skip>\#[^\n]*|.)",
@@ -45,13 +47,14 @@ def line_of(path: KeyPath, lines: dict[KeyPath, int]) -> int:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as people write it: `apim.gateway.environment[0].name`."""
+    """A path as people write it: `apim.gateway.environment[0].name`, `a."b.c"`."""
     text = ""
     for step in path:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += f".{step}" if text else step
+            name = step if _BARE.fullmatch(step) else json.dumps(step, ensure_ascii=False)
+            text += f".{name}" if text else name
     return text
 
 

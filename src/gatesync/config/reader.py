@@ -37,12 +37,12 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """The dotted key, with an index where the table is one of an array."""
-        return dotted((*self.table, self.name))
+        return f"{dotted(self.table)}.{self.name}"
 
 
 def pattern(path: KeyPath) -> str:
     """A path without the indexes of arrays: the same for each table of an array."""
-    return ".".join(step for step in path if isinstance(step, str))
+    return dotted(tuple(step for step in path if isinstance(step, str)))
 
 
 class Reader:

@@ -20,6 +20,7 @@ _OURS = (
 # What WSO2 itself reads in them, and gatesync does not.
 _WSO2_ONLY = frozenset(
     {"apim.event_hub." + name for name in ("event_duplicate_url", "publish", "jms")}
+    | {"secrets"}  # read through $secret{alias}, whatever the aliases are
     | {
         "apim.gateway.environment." + name
         for name in (
@@ -50,9 +51,10 @@ def find_unknown(
     """
     mistakes: list[tuple[KeyPath, str]] = []
     ignored: dict[str, None] = {}
+    tables = {key[:end] for key in known for end, char in enumerate(key) if char == "."}
     for path in _leaves(document, (), known):
         key = pattern(path)
-        if key in known or key.startswith("secrets.") or _within(key, _WSO2_ONLY):
+        if key in known or key in tables or _within(key, _WSO2_ONLY):
             continue
         near = _nearest(key, known)
         if near:
@@ -60,7 +62,7 @@ def find_unknown(
         elif _within(key, _OURS):
             mistakes.append((path, f"is not a key that gatesync knows; {_there(key, known)}"))
         else:
-            ignored[_table_of(key) or key] = None
+            ignored[pattern(path[:-1]) or key] = None
     return mistakes, tuple(ignored)
 
 
@@ -85,6 +87,8 @@ def _nearest(key: str, known: Collection[str]) -> str | None:
         if close:
             return f"{table}.{close[0]}"
     for other in sorted(tables):
+        if _near_steps(key, other):
+            return f"[{other}]"
         if other != table and _near_steps(table, other):
             close = get_close_matches(name, _names_in(other, known), 1, _NEAR_NAME)
             return f"{other}.{close[0]}" if close else f"[{other}]"

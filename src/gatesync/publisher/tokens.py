@@ -103,8 +103,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         return Principal(self.id, self.role, self.labels)
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True):
+class _Format(msgspec.Struct, frozen=True, kw_only=True):
     format: int
+
+
+class _Document(_Format, frozen=True, kw_only=True):
     tokens: tuple[Token, ...]
 
 
@@ -320,13 +323,14 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 def _decode(content: bytes, path: Path) -> tuple[Token, ...]:
     try:
+        version = msgspec.json.decode(content, type=_Format).format
+        if version != FORMAT:
+            raise TokenError(f"{path}: has format {version}; this version reads {FORMAT}")
         found = msgspec.json.decode(content, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TokenError(
             f"{path}: is not a token file: {error}; restore it, or remove it and create new tokens"
         ) from error
-    if found.format != FORMAT:
-        raise TokenError(f"{path}: has format {found.format}; this version reads {FORMAT}")
     if len({token.token_id for token in found.tokens}) < len(found.tokens):
         raise TokenError(f"{path}: has two tokens of the same token_id; take one out")
     return found.tokens
