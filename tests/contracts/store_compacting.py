@@ -39,6 +39,7 @@ class Compacting:
             assert applied(before[number], delta) == before[7]
         kept = await bench.store.change_sets("Shop", 0, 100)
         assert tuple(kept) == outcome.change_sets[3:]
+        assert await bench.store.change_sets("Shop", 0, 2) == kept[:2]
 
     async def test_below_the_floor_a_reader_has_to_list_again(self, bench: Bench) -> None:
         epoch = bench.store.epoch

@@ -1,9 +1,9 @@
 """Reading the logs: plain functions on one connection, inside the caller's transaction."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, exists, select
+from sqlalchemy import Connection, Row, Select, exists, func, select
 
 from gatesync.artifacts.changes import (
     Change,
@@ -80,7 +80,12 @@ def read_changes(connection: Connection, epoch: str, label: str, since: Cursor) 
         raise TooOld(f"label {label!r} has more than {DELTA_MAX} changes since; list it instead")
     removed = [row.API_ID for row in rows if not _published(row)]
     held = _held(connection, label, since.revision, removed)
-    changes = [_change(row, held) for row in rows if _published(row) or row.API_ID in held]
+    changes = [
+        Change(Instruction.PUBLISH, entry_of(row, identity_of(row)))
+        for row in rows
+        if _published(row)
+    ]
+    changes += [Change(Instruction.REMOVE, entry) for entry in held.values()]
     return Delta(since.revision, head, tuple(changes))
 
 
@@ -147,49 +152,47 @@ def read_change_sets(
     connection: Connection, epoch: str, label: str, since: int, limit: int
 ) -> list[ChangeSet]:
     """See `Saver.change_sets`."""
-    table = schema.change_sets
-    query = (
-        select(table.c.REVISION)
-        .where(table.c.GATEWAY_LABEL == label, since < table.c.REVISION)
-        .order_by(table.c.REVISION)
-        .limit(limit)
+    table, changes = schema.change_sets, schema.changes
+    floor = select(schema.heads.c.FLOOR).where(schema.heads.c.GATEWAY_LABEL == label)
+    kept = select(table).where(
+        table.c.GATEWAY_LABEL == label,
+        since < table.c.REVISION,
+        floor.scalar_subquery() < table.c.REVISION,  # from there down only digests are kept
     )
-    found = (
-        read_change_set(connection, epoch, label, revision)
-        for revision in connection.scalars(query).all()
-    )
-    return [each for each in found if each is not None]
+    sets = connection.execute(kept.order_by(table.c.REVISION).limit(limit)).all()
+    if not sets:
+        return []
+    first, last = sets[0].REVISION, sets[-1].REVISION
+    removed = _removed(connection, label, first, last)
+    mine = (changes.c.GATEWAY_LABEL == label) & changes.c.REVISION.between(first, last)
+    found: dict[int, list[Change]] = {each.REVISION: [] for each in sets}
+    for row in connection.execute(_with_identity().where(mine)):
+        if _published(row):
+            change = Change(Instruction.PUBLISH, entry_of(row, identity_of(row)))
+        else:
+            change = Change(Instruction.REMOVE, removed[row.API_ID, row.REVISION])
+        found[row.REVISION].append(change)
+    return [
+        ChangeSet(
+            label=label,
+            epoch=epoch,
+            revision=each.REVISION,
+            previous=each.PREVIOUS_REVISION,
+            changes=tuple(found[each.REVISION]),
+            digest=LabelDigest(each.DIGEST, each.ARTIFACT_COUNT),
+            published_at=each.PUBLISHED_AT,
+            publisher=each.PUBLISHER,
+        )
+        for each in sets
+    ]
 
 
 def read_change_set(
     connection: Connection, epoch: str, label: str, revision: int
 ) -> ChangeSet | None:
     """One change set, whole; None at the compaction floor and below it."""
-    table, changes = schema.change_sets, schema.changes
-    floor = select(schema.heads.c.FLOOR).where(schema.heads.c.GATEWAY_LABEL == label)
-    found = connection.execute(
-        select(table).where(
-            table.c.GATEWAY_LABEL == label,
-            table.c.REVISION == revision,
-            floor.scalar_subquery() < table.c.REVISION,  # from there down only digests are kept
-        )
-    ).first()
-    if found is None:
-        return None
-    mine = _with_identity().where(changes.c.GATEWAY_LABEL == label, changes.c.REVISION == revision)
-    rows = connection.execute(mine).all()
-    removed = [row.API_ID for row in rows if not _published(row)]
-    held = _held(connection, label, revision - 1, removed)
-    return ChangeSet(
-        label=label,
-        epoch=epoch,
-        revision=revision,
-        previous=found.PREVIOUS_REVISION,
-        changes=tuple(_change(row, held) for row in rows),
-        digest=LabelDigest(found.DIGEST, found.ARTIFACT_COUNT),
-        published_at=found.PUBLISHED_AT,
-        publisher=found.PUBLISHER,
-    )
+    found = read_change_sets(connection, epoch, label, revision - 1, 1)
+    return found[0] if found and found[0].revision == revision else None
 
 
 def head_of(row: Row[Any], epoch: str) -> Head:
@@ -264,11 +267,33 @@ def _held(
     return held
 
 
-def _change(row: Row[Any], held: Mapping[str, Entry]) -> Change:
-    """The change in a row of the log; a removal names the entry that was held before it."""
-    if _published(row):
-        return Change(Instruction.PUBLISH, entry_of(row, identity_of(row)))
-    return Change(Instruction.REMOVE, held[row.API_ID])
+def _removed(
+    connection: Connection, label: str, first: int, last: int
+) -> dict[tuple[str, int], Entry]:
+    """What each removal from revision `first` to `last` took out, by api_id and revision."""
+    published = schema.changes
+    removal, earlier = published.alias(), published.alias()
+    before = select(func.max(earlier.c.REVISION)).where(
+        earlier.c.GATEWAY_LABEL == removal.c.GATEWAY_LABEL,
+        earlier.c.API_ID == removal.c.API_ID,
+        earlier.c.REVISION < removal.c.REVISION,
+    )
+    rows = (
+        _with_identity()
+        .add_columns(removal.c.REVISION.label("REMOVED_AT"))
+        .join(removal, removal.c.API_ID == published.c.API_ID)
+        .where(
+            removal.c.GATEWAY_LABEL == label,
+            removal.c.REVISION.between(first, last),
+            removal.c.GATEWAY_INSTRUCTION == Instruction.REMOVE.value,
+            published.c.GATEWAY_LABEL == label,
+            published.c.REVISION == before.scalar_subquery(),
+        )
+    )
+    return {
+        (row.API_ID, row.REMOVED_AT): entry_of(row, identity_of(row))
+        for row in connection.execute(rows)
+    }
 
 
 def _head_and_floor(connection: Connection, epoch: str, label: str) -> tuple[Head, int]:
