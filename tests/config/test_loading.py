@@ -208,6 +208,7 @@ def test_the_own_database_goes_before_the_packs(reading: Reading) -> None:
         ("apim.event_hub.service_url = 'https://h/?x=1'", "no ?"),
         ("apim.event_hub.event_listening_endpoints = ['http://h']", "nats://HOST:PORT"),
         ("apim.gateway.environment = [{type = 'hybrid'}]", "is needed"),
+        ('apim.gateway.environment = [{name = "a\\u0001"}]', "must be a label: label 'a"),
         ("apim.gateway.environment = [{name = 'A'}, {name = 'A'}]", "earlier environment"),
         ("apim.gateway.environment.name = 'A'", "[[apim.gateway.environment]]"),
         ("database.sync_runtime_artifacts_db.url = 'jdbc:sqlite:'", "must name a file"),
@@ -322,10 +323,11 @@ def test_no_value_of_any_key_makes_reading_fail_other_than_with_problems(
 
     document: dict[str, Any] = {}
     for key, value in values.items():
-        table = document
         *tables, name = key.split(".")
+        table: Any = document
         for step in tables:
-            table = table.setdefault(step, {}) if isinstance(table, dict) else {}
+            # Where another key has put a value in place of the table, this key is left out.
+            table = table.setdefault(step, {}) if isinstance(table, dict) else None
         if isinstance(table, dict):
             table[name] = value
     with pytest.MonkeyPatch.context() as patch:

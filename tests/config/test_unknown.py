@@ -19,6 +19,8 @@ GATEWAY = "apim.sync_runtime_artifacts.gateway"
         ("gateway_labels", f"{GATEWAY}.gateway_labels"),
         ("apim.event_hubs.service_url", "apim.event_hub.service_url"),
         ("apim.event_hub.servce_url", "apim.event_hub.service_url"),
+        ("gatesync.x", "[gatesync] has allow_plaintext, data"),
+        ("gatesync.x.y", "[gatesync] has allow_plaintext, data"),
         ("server.ofset", "server.offset"),
         ("gatesnyc.data", "gatesync.data"),
         ("gatesync.offset", "server.offset"),

@@ -163,7 +163,7 @@ def test_an_unknown_id_is_compared_like_a_wrong_secret(
         compared.append((given, expected))
         return given == expected
 
-    monkeypatch.setattr(module.hmac, "compare_digest", compare)
+    monkeypatch.setattr("hmac.compare_digest", compare)
     assert registry.authenticate(f"gs_{'0' * 12}_{'A' * 43}") is None
     assert registry.authenticate(f"{text[:16]}{'A' * 43}") is None
     assert [len(given) == len(expected) == 64 for given, expected in compared] == [True, True]
