@@ -1,0 +1,111 @@
+"""Telling the gateways: an event for each change set, and every label's head each interval.
+
+Heartbeat plus log is the outbox. An event that is lost, or never sent because this process died
+after its commit, is made good by the next heartbeat of any publisher.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from gatesync.artifacts.changes import ChangeSet
+from gatesync.artifacts.planning import Publish, SaveRequest
+from gatesync.events.hub import EventHub, HubError
+from gatesync.events.messages import HeadsAnnounced, announce_change, encode
+from gatesync.stores.store import SaveOutcome, Saver, StoreError
+
+__all__ = ["Announcer"]
+
+_log = structlog.get_logger("gatesync.publisher")
+
+
+class Announcer:
+    """Sends what gateways listen to.
+
+    Args:
+        saver: whose heads are announced.
+        hub: None where there is no broker; gateways ask for heads themselves then.
+        publisher: this process's id.
+        heartbeat: seconds between heartbeats.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        saver: Saver,
+        hub: EventHub | None,
+        publisher: str,
+        *,
+        heartbeat: float = 5.0,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.verification = ""
+        self.failures = 0
+        self.store_error = ""
+        self._saver = saver
+        self._hub = hub
+        self._publisher = publisher
+        self._heartbeat = heartbeat
+        self._wall_clock = wall_clock
+        self._now = asyncio.Event()
+
+    async def saved(self, request: SaveRequest, outcome: SaveOutcome) -> None:
+        """Announce what was just saved, with the contents where they are small."""
+        if self._hub is None:
+            return
+        contents = {
+            item.entry.digest: item.content
+            for items in request.sets
+            for item in items
+            if isinstance(item, Publish)
+        }
+        for change_set in outcome.change_sets:
+            await self._announce(change_set, contents)
+
+    def beat(self) -> None:
+        """Send the heads now instead of at the end of the interval."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Send heartbeats until cancelled; the first at once (promise 3)."""
+        while True:
+            try:
+                await self._send_heads()
+                self.store_error = ""
+            except StoreError as error:
+                self.store_error = str(error)
+                _log.warning("heads cannot be read", reason=str(error))
+            try:
+                async with asyncio.timeout(self._heartbeat):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+
+    async def _send_heads(self) -> None:
+        heads = await self._saver.labels()
+        if self._hub is None:
+            return
+        for head in heads:
+            announced = HeadsAnnounced(
+                (head,), self._publisher, int(self._wall_clock() * 1000), self.verification
+            )
+            try:
+                await self._hub.announce(head.label, encode(announced))
+            except HubError as error:
+                self._failed(error)
+                return
+
+    async def _announce(self, change_set: ChangeSet, contents: dict[str, bytes]) -> None:
+        assert self._hub is not None
+        try:
+            announced = announce_change(change_set, contents)
+            await self._hub.announce(change_set.label, encode(announced))
+        except HubError as error:  # promise 1: the log has it, the next heartbeat tells
+            self._failed(error)
+
+    def _failed(self, error: HubError) -> None:
+        self.failures += 1
+        _log.warning("an announcement was not sent; heads will tell", reason=str(error))

@@ -1,0 +1,91 @@
+"""Group commit: whatever waits goes into the next transaction."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gatesync.artifacts.planning import Publish, SaveRequest
+from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError
+
+__all__ = ["Committer"]
+
+BATCH_REQUESTS = 256
+BATCH_BYTES = 32 * 1024 * 1024
+
+_Answer = SaveOutcome | Refused
+
+
+class Committer:
+    """One task that saves; callers wait for their own answer.
+
+    Args:
+        saver: where to save.
+        saved: called with each request that was saved and its outcome, once it is durable.
+    """
+
+    def __init__(
+        self, saver: Saver, saved: Callable[[SaveRequest, SaveOutcome], Awaitable[None]]
+    ) -> None:
+        self.commits = 0
+        self.saved_requests = 0
+        self._saver = saver
+        self._saved = saved
+        self._waiting: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
+        self._work = asyncio.Event()
+
+    async def submit(self, request: SaveRequest) -> _Answer:
+        """Save a request; answers when it is durable (promise 3), or refused.
+
+        Raises:
+            StoreError: the store failed, perhaps after it had saved; repeating the request
+                with its key is safe.
+        """
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        self._work.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        try:
+            while True:
+                await self._work.wait()
+                await self._commit(self._take())
+                if not self._waiting:
+                    self._work.clear()
+        finally:
+            for _, answer in self._waiting:
+                answer.cancel()
+
+    def _take(self) -> list[tuple[SaveRequest, asyncio.Future[_Answer]]]:
+        size = 0
+        for number, (request, _) in enumerate(self._waiting):
+            size += _size(request)
+            if number == BATCH_REQUESTS or (number and size > BATCH_BYTES):
+                break
+        else:
+            number = len(self._waiting)
+        batch, self._waiting = self._waiting[:number], self._waiting[number:]
+        return batch
+
+    async def _commit(self, batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]]) -> None:
+        try:
+            answers = await self._saver.save([request for request, _ in batch])
+        except StoreError as error:
+            for _, waiting in batch:
+                if not waiting.done():
+                    waiting.set_exception(StoreError(str(error)))
+            return
+        self.commits += 1
+        for (_, waiting), answer in zip(batch, answers, strict=True):
+            if not waiting.done():
+                waiting.set_result(answer)
+        for (request, _), answer in zip(batch, answers, strict=True):
+            if isinstance(answer, SaveOutcome) and answer.change_sets and not answer.repeated:
+                self.saved_requests += 1
+                await self._saved(request, answer)
+
+
+def _size(request: SaveRequest) -> int:
+    return sum(
+        len(item.content) for items in request.sets for item in items if isinstance(item, Publish)
+    )

@@ -1,0 +1,356 @@
+"""The publisher over HTTP: Litestar handlers, an OpenAPI page, and one shape for every no.
+
+Who is asking was found out in front (`web.guard`); what they may do is decided here.
+"""
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.params import Parameter
+
+from gatesync.artifacts.changes import Confirmation, Cursor, Head
+from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.names import check_label
+from gatesync.events.messages import decode_report
+from gatesync.publisher.cluster import ClusterAnswer
+from gatesync.publisher.fleet import NodeStatus, Receipt
+from gatesync.publisher.requests import ChangeAnswer, ChangeRequest
+from gatesync.publisher.service import Held, Publisher, RefusedError, Verification
+from gatesync.publisher.tokens import Principal
+from gatesync.stores.store import Behind, StoreError, TooOld
+from gatesync.stores.wire import (
+    BATCH_DIGESTS,
+    CONTENTS_TYPE,
+    WIRE_FORMAT,
+    ContentsRequest,
+    DeltaAnswer,
+    DigestAnswer,
+    HeadsAnswer,
+    ManifestAnswer,
+    ProblemAnswer,
+    pack_contents,
+)
+from gatesync.web.app import AppState, ForbiddenError, NotFoundError, make_app
+
+__all__ = ["publisher_app"]
+
+FRAMES_BYTES: Final = 64 * 1024 * 1024  # of packed contents kept, for gateways that start together
+WAIT_SECONDS: Final = 30.0  # one long poll takes no longer
+COALESCE_SECONDS: Final = 0.02  # reports that come this close together are answered as one
+PAGE_LIMIT: Final = 5_000
+
+_Ask = Request[Principal, Any, State]
+
+
+class LabelRequest(msgspec.Struct, frozen=True):
+    """Names a label."""
+
+    label: str
+
+
+class LabelsAnswer(msgspec.Struct, frozen=True):
+    """Every label that was ever used."""
+
+    labels: tuple[Head, ...]
+    format: str = WIRE_FORMAT
+
+
+class ArtifactsAnswer(msgspec.Struct, frozen=True):
+    """What labels hold."""
+
+    artifacts: tuple[Held, ...]
+    format: str = WIRE_FORMAT
+
+
+class GatewaysAnswer(msgspec.Struct, frozen=True):
+    """Every gateway, and the heads to compare it with."""
+
+    gateways: tuple[NodeStatus, ...]
+    heads: tuple[Head, ...]
+    format: str = WIRE_FORMAT
+
+
+class ReceiptsAnswer(msgspec.Struct, frozen=True):
+    """What each gateway of a label did about a revision."""
+
+    receipts: tuple[Receipt, ...]
+    format: str = WIRE_FORMAT
+
+
+class VerificationAnswer(msgspec.Struct, frozen=True):
+    """The id to ask for a verification's results."""
+
+    id: str
+    format: str = WIRE_FORMAT
+
+
+class _Frames:
+    """Packed contents, made once for the gateways that ask for the same."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, digests: tuple[str, ...]) -> bytes | None:
+        frame = self._frames.get(digests)
+        if frame is not None:
+            self._frames.move_to_end(digests)
+        return frame
+
+    def put(self, digests: tuple[str, ...], frame: bytes) -> None:
+        self._frames[digests] = frame
+        self._size += len(frame)
+        while self._size > FRAMES_BYTES:
+            self._size -= len(self._frames.popitem(last=False)[1])
+
+
+def publisher_app(publisher: Publisher, cluster: ClusterAnswer, state: AppState) -> Litestar:
+    """The publisher's application, to be put behind a `Guard`.
+
+    Args:
+        publisher: what it speaks for.
+        cluster: what `/v1/cluster` answers.
+        state: readiness and metrics.
+    """
+    app = make_app("gatesync publisher", _HANDLERS, state, _explain)
+    app.state.publisher = publisher
+    app.state.cluster = cluster
+    app.state.frames = _Frames()
+    return app
+
+
+def _publisher(request: _Ask) -> Publisher:
+    publisher: Publisher = request.app.state.publisher
+    return publisher
+
+
+def _frames(request: _Ask) -> _Frames:
+    frames: _Frames = request.app.state.frames
+    return frames
+
+
+def _reader(request: _Ask, label: str) -> None:
+    check_label(label)
+    if not request.user.may_read(label):
+        raise ForbiddenError(f"this token may not read label {label!r}")
+
+
+def _writer(request: _Ask) -> None:
+    if not request.user.may_publish():
+        raise ForbiddenError("this token may not publish; one with the role 'publish' may")
+
+
+def _operator(request: _Ask) -> None:
+    if not request.user.may_see_gateways():
+        raise ForbiddenError("this token is a gateway's; it may not read what others do")
+
+
+@get("/v1/cluster", sync_to_thread=False)
+def get_cluster(request: _Ask) -> ClusterAnswer:
+    """How to find the event hub, and which history and formats this publisher speaks."""
+    cluster: ClusterAnswer = request.app.state.cluster
+    return cluster
+
+
+@post("/v1/changes", status_code=200)
+async def post_changes(
+    request: _Ask,
+    data: ChangeRequest,
+    idempotency_key: Annotated[
+        str | None, Parameter(header="Idempotency-Key", max_length=200)
+    ] = None,
+) -> ChangeAnswer:
+    """Publish and remove. Durable when it answers; a repeated key changes nothing."""
+    _writer(request)
+    size = int(request.headers.get("content-length", "0"))
+    return await _publisher(request).change(data, idempotency_key or str(uuid.uuid4()), size)
+
+
+@get("/v1/heads")
+async def get_heads(
+    request: _Ask, labels: Annotated[list[str], Parameter(query="label")]
+) -> HeadsAnswer:
+    """Where these labels stand. One never used is at revision 0."""
+    for label in labels:
+        _reader(request, label)
+    found = await _publisher(request).saver.heads(labels)
+    return HeadsAnswer(tuple(found.values()), _publisher(request).announcer.verification)
+
+
+@get("/v1/changes")
+async def get_changes(request: _Ask, label: str, epoch: str, since: int) -> DeltaAnswer:
+    """What happened in a label since a revision. 410 too-old, 409 behind."""
+    _reader(request, label)
+    return DeltaAnswer(await _publisher(request).saver.changes(label, Cursor(epoch, since)))
+
+
+@get("/v1/manifest")
+async def get_manifest(
+    request: _Ask,
+    label: str,
+    after: str = "",
+    limit: Annotated[int, Parameter(ge=1, le=PAGE_LIMIT)] = 1_000,
+    epoch: str = "",
+    revision: int = 0,
+    at_epoch: str = "",
+    at_revision: int = 0,
+) -> ManifestAnswer:
+    """A page of everything that a label holds, now or at an earlier revision."""
+    _reader(request, label)
+    page = await _publisher(request).saver.manifest(
+        label,
+        at=Cursor(at_epoch, at_revision) if at_epoch else None,
+        after=after,
+        limit=limit,
+        at_least=Cursor(epoch, revision) if epoch else None,
+    )
+    return ManifestAnswer(page)
+
+
+@get("/v1/digest")
+async def get_digest(request: _Ask, label: str, epoch: str, revision: int) -> DigestAnswer:
+    """The label digest that this history had at a revision, if it had one."""
+    _reader(request, label)
+    return DigestAnswer(await _publisher(request).saver.digest_at(label, Cursor(epoch, revision)))
+
+
+@post("/v1/contents", status_code=200)
+async def post_contents(request: _Ask, data: ContentsRequest) -> Response[bytes]:
+    """Up to 256 artifacts by digest, in one zstd frame; what is not there is left out."""
+    digests = data.digests[:BATCH_DIGESTS]
+    frame = _frames(request).get(digests)
+    if frame is None:
+        contents = await _publisher(request).saver.contents(digests)
+        frame = await asyncio.to_thread(pack_contents, contents)
+        if len(contents) == len(set(digests)):
+            _frames(request).put(digests, frame)
+    return Response(frame, media_type=CONTENTS_TYPE)
+
+
+@get("/v1/contents/{digest:str}")
+async def get_content(request: _Ask, digest: str) -> Response[bytes]:
+    """One artifact's canonical form. It never changes; any cache may keep it."""
+    etag = f'"{digest}"'
+    found = await _publisher(request).saver.contents([digest])
+    if digest not in found:
+        raise NotFoundError(f"no contents with digest {digest[:64]}")
+    headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(b"", status_code=304, headers=headers)
+    return Response(found[digest], media_type="application/json", headers=headers)
+
+
+@get("/v1/artifacts")
+async def get_artifacts(
+    request: _Ask, label: str | None = None, api_id: str | None = None
+) -> ArtifactsAnswer:
+    """What one label or all labels hold."""
+    _operator(request)
+    return ArtifactsAnswer(tuple(await _publisher(request).find(label, api_id)))
+
+
+@get("/v1/labels")
+async def get_labels(request: _Ask) -> LabelsAnswer:
+    """The heads of all labels that were ever used."""
+    _operator(request)
+    return LabelsAnswer(tuple(await _publisher(request).saver.labels()))
+
+
+@post("/v1/labels/confirm", status_code=200)
+async def confirm(request: _Ask, data: LabelRequest) -> Confirmation:
+    """Let gateways carry out the removals that another history of this label implies."""
+    _writer(request)
+    return await _publisher(request).confirm(check_label(data.label))
+
+
+@get("/v1/gateways")
+async def get_gateways(request: _Ask) -> GatewaysAnswer:
+    """Every gateway that reported, with what it said last."""
+    _operator(request)
+    heads = tuple(await _publisher(request).saver.labels())
+    return GatewaysAnswer(tuple(_publisher(request).fleet.nodes()), heads)
+
+
+@get("/v1/receipts")
+async def get_receipts(
+    request: _Ask,
+    label: str,
+    epoch: str,
+    revision: int,
+    wait: Annotated[float, Parameter(ge=0, le=WAIT_SECONDS)] = 0,
+) -> ReceiptsAnswer:
+    """What each gateway of a label did about a revision; waits for news if asked to."""
+    _operator(request)
+    cursor = Cursor(epoch, revision)
+    if wait:
+        await _publisher(request).fleet.change(wait)
+        await asyncio.sleep(COALESCE_SECONDS)
+    return ReceiptsAnswer(tuple(await _publisher(request).receipts(label, cursor)))
+
+
+@post("/v1/reports", status_code=204, request_max_body_size=None)
+async def post_report(request: _Ask) -> None:
+    """A gateway's report, where no broker carries it. A node reports for itself only."""
+    report = decode_report(await request.body())
+    if not request.user.may_report_as(report.node):
+        raise ForbiddenError(f"this token may not report for node {report.node!r}")
+    _publisher(request).fleet.receive(report)
+
+
+@post("/v1/verifications", status_code=200, sync_to_thread=False)
+def post_verification(request: _Ask) -> VerificationAnswer:
+    """Ask every gateway to recompute what it holds, from its engine's bytes."""
+    _operator(request)
+    return VerificationAnswer(_publisher(request).start_verification())
+
+
+@get("/v1/verifications/{verification:str}")
+async def get_verification(request: _Ask, verification: str) -> Verification:
+    """What the gateways answered so far, compared with the store."""
+    _operator(request)
+    return await _publisher(request).verification(verification)
+
+
+_HANDLERS: Final = [
+    get_cluster,
+    post_changes,
+    get_heads,
+    get_changes,
+    get_manifest,
+    get_digest,
+    post_contents,
+    get_content,
+    get_artifacts,
+    get_labels,
+    confirm,
+    get_gateways,
+    get_receipts,
+    post_report,
+    post_verification,
+    get_verification,
+]
+
+
+def _explain(error: Exception) -> tuple[int, ProblemAnswer] | None:
+    """How the publisher's own refusals look over HTTP."""
+    match error:
+        case ProblemsError():
+            return 400, ProblemAnswer("invalid", tuple(str(each) for each in error.problems))
+        case Problem() | FormatError():
+            return 400, ProblemAnswer("invalid", (str(error),))
+        case RefusedError():
+            code = "key-used" if error.refused.key_used else "conflict"
+            return 409, ProblemAnswer(code, error.refused.reasons)
+        case Behind():
+            return 409, ProblemAnswer("behind", (str(error),), error.head)
+        case TooOld():
+            return 410, ProblemAnswer("too-old", (str(error),))
+        case StoreError():
+            return 503, ProblemAnswer("store", (str(error),))
+        case _:
+            return None

@@ -1,0 +1,251 @@
+"""The control plane: publish → store → event, and reports in."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from gatesync.artifacts.changes import Confirmation, Cursor, Entry, Head
+from gatesync.artifacts.digests import set_digest
+from gatesync.artifacts.errors import FormatError
+from gatesync.artifacts.planning import SaveRequest
+from gatesync.events.hub import EventHub, Lost
+from gatesync.events.messages import Drift, Inventory, decode_report
+from gatesync.publisher.announcing import Announcer
+from gatesync.publisher.committing import Committer
+from gatesync.publisher.fleet import Fleet, Receipt, ReceiptStatus
+from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, prepare
+from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
+
+__all__ = ["Held", "Publisher", "RefusedError", "Verdict", "Verification"]
+
+COMPACT_SECONDS: Final = 60.0
+IN_THREAD_BYTES: Final = 256 * 1024  # larger requests are checked beside the event loop
+
+
+_log = structlog.get_logger("gatesync.publisher")
+
+
+class RefusedError(Exception):
+    """A request was refused, and nothing of it was saved."""
+
+    def __init__(self, refused: Refused) -> None:
+        self.refused = refused
+        super().__init__("; ".join(refused.reasons))
+
+
+class Held(msgspec.Struct, frozen=True):
+    """An artifact in one label."""
+
+    label: str
+    entry: Entry
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a verification found on one node, for one label."""
+
+    node: str
+    label: str
+    status: str
+    """in step | drift | behind | no answer"""
+    revision: int = 0
+    reason: str = ""
+    drifted: tuple[Drift, ...] = ()
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """How far a verification is; `complete` when every node has answered."""
+
+    id: str
+    complete: bool
+    verdicts: tuple[Verdict, ...]
+
+
+class Publisher:
+    """What the HTTP interface calls.
+
+    Args:
+        saver: the store.
+        hub: the broker, or None.
+        publisher_id: this process among several on one store.
+        heartbeat: seconds.
+        retention: revisions of each label whose contents are kept.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        saver: Saver,
+        hub: EventHub | None,
+        publisher_id: str,
+        *,
+        heartbeat: float = 5.0,
+        retention: int = 1_000,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.saver = saver
+        self.fleet = Fleet(heartbeat=heartbeat, wall_clock=wall_clock)
+        self.announcer = Announcer(
+            saver, hub, publisher_id, heartbeat=heartbeat, wall_clock=wall_clock
+        )
+        self.committer = Committer(saver, self.announcer.saved)
+        self.refused_reports = 0
+        self._hub = hub
+        self._id = publisher_id
+        self._retention = retention
+        self._wall_clock = wall_clock
+
+    async def run(self) -> None:
+        """Commit, announce, listen and compact until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.committer.run(), name="commit")
+            tasks.create_task(self.announcer.run(), name="announce")
+            tasks.create_task(self._compact(), name="compact")
+            if self._hub is not None:
+                tasks.create_task(self._hear_reports(self._hub), name="reports")
+
+    async def change(self, request: ChangeRequest, key: str, size: int) -> ChangeAnswer:
+        """Publish and remove as asked; durable when this returns (promise 3).
+
+        Raises:
+            ProblemsError: the request is wrong in itself.
+            RefusedError: it does not fit what the labels hold.
+            StoreError: the store failed.
+        """
+        now = int(self._wall_clock() * 1000)
+        if size > IN_THREAD_BYTES:
+            requests, left_out = await asyncio.to_thread(prepare, request, key, now, self._id)
+        else:
+            requests, left_out = prepare(request, key, now, self._id)
+        async with asyncio.TaskGroup() as tasks:
+            answers = [tasks.create_task(self._submit(each)) for each in requests]
+        outcomes: list[SaveOutcome] = []
+        refused = [str(problem) for problem in left_out]
+        for task in answers:
+            answer = task.result()
+            if isinstance(answer, StoreError):
+                raise answer
+            if isinstance(answer, SaveOutcome):
+                outcomes.append(answer)
+            elif request.skip_invalid:
+                refused += answer.reasons
+            else:
+                raise RefusedError(answer)
+        heads: dict[str, Head] = {}
+        for outcome in outcomes:
+            for head in outcome.heads:
+                if head.label not in heads or heads[head.label].revision < head.revision:
+                    heads[head.label] = head
+        return ChangeAnswer(
+            change_sets=tuple(each for outcome in outcomes for each in outcome.change_sets),
+            heads=tuple(heads.values()),
+            refused=tuple(refused),
+            repeated=bool(outcomes) and all(outcome.repeated for outcome in outcomes),
+        )
+
+    async def confirm(self, label: str) -> Confirmation:
+        """Confirm that the label's history, as it is now, is the right one; tell the gateways."""
+        confirmation = await self.saver.confirm(label, str(uuid.uuid4()))
+        self.announcer.beat()
+        return confirmation
+
+    async def find(self, label: str | None, api_id: str | None = None) -> list[Held]:
+        """Everything in one label or all, or one artifact wherever it is."""
+        labels = (
+            [label] if label is not None else [head.label for head in await self.saver.labels()]
+        )
+        found: list[Held] = []
+        for each in labels:
+            _, entries = await read_manifest(self.saver, each)
+            found += [
+                Held(each, entry) for entry in entries.values() if api_id in (None, entry.api_id)
+            ]
+        return found
+
+    async def receipts(self, label: str, cursor: Cursor) -> list[Receipt]:
+        """What each gateway of the label did about this revision (promise 9)."""
+        sets = await self.saver.change_sets(label, cursor.revision - 1, 1)
+        mine = [each for each in sets if each.revision == cursor.revision]
+        api_ids = {change.entry.api_id for each in mine for change in each.changes}
+        return self.fleet.receipts(label, cursor, api_ids)
+
+    def start_verification(self) -> str:
+        """Ask every gateway to recompute what it holds; answers with the id to look under."""
+        self.announcer.verification = str(uuid.uuid4())
+        self.announcer.beat()
+        return self.announcer.verification
+
+    async def verification(self, verification: str) -> Verification:
+        """Compare the nodes' answers with the store."""
+        verdicts: list[Verdict] = []
+        complete = True
+        expected: dict[tuple[str, int], str] = {}
+        for node, inventory in self.fleet.inventories(verification).items():
+            if inventory is None:
+                complete = False
+                verdicts.append(Verdict(node, "", "no answer"))
+                continue
+            verdicts += [
+                await self._verdict(node, inventory, number, expected)
+                for number in range(len(inventory.labels))
+            ]
+        return Verification(verification, complete, tuple(verdicts))
+
+    async def _verdict(
+        self, node: str, inventory: Inventory, number: int, expected: dict[tuple[str, int], str]
+    ) -> Verdict:
+        held = inventory.labels[number]
+        cursor = Cursor(held.epoch, held.revision)
+        head = (await self.saver.heads([held.label]))[held.label]
+        key = (held.label, held.revision)
+        try:
+            if key not in expected:
+                _, entries = await read_manifest(self.saver, held.label, at=cursor)
+                expected[key] = set_digest({k: each.digest for k, each in entries.items()})
+        except (StoreError, TooOld) as error:
+            return Verdict(node, held.label, "drift", held.revision, f"cannot be compared: {error}")
+        if held.drifted or held.set_digest != expected[key]:
+            reason = f"{max(held.drifted_count, 1)} artifacts are not what the store says"
+            return Verdict(node, held.label, "drift", held.revision, reason, held.drifted)
+        waiting = [
+            receipt
+            for receipt in self.fleet.receipts(held.label, head.cursor, ())
+            if receipt.node == node and receipt.status is not ReceiptStatus.APPLIED
+        ]
+        if waiting and held.revision < head.revision:
+            reason = f"at revision {held.revision} of {head.revision}"
+            return Verdict(node, held.label, "behind", held.revision, reason)
+        if waiting and waiting[0].status is ReceiptStatus.HELD:
+            return Verdict(node, held.label, "drift", held.revision, waiting[0].reason)
+        return Verdict(node, held.label, "in step", held.revision)
+
+    async def _submit(self, request: SaveRequest) -> SaveOutcome | Refused | StoreError:
+        try:
+            return await self.committer.submit(request)
+        except StoreError as error:
+            return error
+
+    async def _hear_reports(self, hub: EventHub) -> None:
+        async with hub.reports() as listener:
+            while True:
+                message = await listener.next()
+                if isinstance(message, Lost):
+                    continue  # the nodes' next heartbeats say it all again
+                try:
+                    self.fleet.receive(decode_report(message))
+                except FormatError as error:
+                    self.refused_reports += 1
+                    _log.warning("a report was refused", reason=str(error))
+
+    async def _compact(self) -> None:
+        while True:
+            try:
+                for head in await self.saver.labels():
+                    await self.saver.compact(head.label, self._retention)
+            except StoreError as error:
+                _log.warning("compaction failed; it is tried again", reason=str(error))
+            await asyncio.sleep(COMPACT_SECONDS)

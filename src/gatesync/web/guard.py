@@ -1,0 +1,131 @@
+"""What stands in front of every application: who is asking, and how large the request may get.
+
+Plain ASGI, so that nothing behind it can forget to ask.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from gatesync.artifacts.compression import decompress
+from gatesync.artifacts.errors import FormatError
+
+__all__ = ["Guard", "problem_body"]
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Any]
+Send: TypeAlias = Callable[[dict[str, Any]], Any]
+
+OPEN_PREFIX: Final = "/health/"  # the one thing that anybody may ask
+
+
+class Guard:
+    """Lets through what carries a known token; decompresses bodies under a cap.
+
+    Args:
+        app: the application; finds who is asking in `scope["user"]`.
+        authenticate: who a token belongs to, or None.
+        max_bytes: of one request's body, as sent and as decompressed.
+    """
+
+    def __init__(self, app: Any, authenticate: Callable[[str], Any], max_bytes: int) -> None:
+        self._app = app
+        self._authenticate = authenticate
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI says."""
+        if scope["type"] != "http":
+            return
+        headers = dict(scope["headers"])
+        scope["user"] = self._who(headers.get(b"authorization", b""))
+        if scope["user"] is None and not scope["path"].startswith(OPEN_PREFIX):
+            reason = "a valid token is needed: Authorization: Bearer TOKEN"
+            await _answer(send, 401, "unauthorized", reason)
+            return
+        try:
+            body = await self._body(headers, receive)
+        except _RefusedError as refused:
+            await _answer(send, refused.status, refused.code, str(refused))
+            return
+        if body is None:
+            return  # the client went away
+        scope["headers"] = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name not in (b"content-encoding", b"content-length")
+        ] + [(b"content-length", str(len(body)).encode())]
+        await self._app(scope, _replay(body, receive), send)
+
+    def _who(self, header: bytes) -> Any:
+        scheme, _, token = header.partition(b" ")
+        if scheme.lower() != b"bearer" or not token:
+            return None
+        return self._authenticate(token.decode("latin-1").strip())
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"identity", b"zstd"):
+            raise _RefusedError(415, "encoding", "the body may be sent as it is, or as zstd")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_bytes:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._max_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                break
+        body = b"".join(chunks)
+        if encoding == b"zstd" and body:
+            try:
+                body = decompress(body, self._max_bytes)
+            except FormatError as error:
+                raise _RefusedError(400, "encoding", f"the body {error}") from None
+        return body
+
+    def _too_large(self) -> "_RefusedError":
+        return _RefusedError(413, "too-large", f"a request has at most {self._max_bytes} bytes")
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str, reason: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(reason)
+
+
+def problem_body(code: str, *reasons: str) -> bytes:
+    """The body of an answer that says no: a `ProblemAnswer`."""
+    document = {"code": code, "reasons": reasons, "format": "gatesync.http/1"}
+    return msgspec.json.encode(document)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    waiting: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> dict[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+async def _answer(send: Send, status: int, code: str, reason: str) -> None:
+    body = problem_body(code, reason)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
