@@ -7,6 +7,7 @@ measured fastest, and one writer is all that SQLite has.
 import asyncio
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
@@ -35,6 +36,7 @@ from gatesync.stores.store import (
 __all__ = ["SqlStore", "open_sql_store"]
 
 BUSY_SECONDS: Final = 10.0
+_POLL_MS: Final = 20  # SQLite asks four times in them
 _READERS: Final = 4
 _WRITING: Final = "gatesync_writing"
 
@@ -222,7 +224,7 @@ def _sqlite(url: str, busy_seconds: float) -> Engine:
     _make_private(Path(parsed.database))
     engine = create_engine(parsed, connect_args={"timeout": busy_seconds})
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "begin", lambda connection: _on_begin(connection, busy_seconds))
     return engine
 
 
@@ -242,6 +244,25 @@ def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _on_begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get(_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+def _on_begin(connection: Connection, busy_seconds: float) -> None:
+    if not connection.get_execution_options().get(_WRITING, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # SQLite looks for the lock ever more seldom, down to ten times a second, and nobody queues
+    # for it: four busy processes have kept a fifth waiting for 10 s. Asking anew asks more often.
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {_POLL_MS}")
+    give_up = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError as error:
+            if not _is_busy(error.orig) or time.monotonic() >= give_up:
+                raise
+        else:
+            break
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return bool(code & 0xFF == sqlite3.SQLITE_BUSY)  # above the low byte stands the kind of it
