@@ -1,45 +1,22 @@
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from gatesync.stores.sql import SqlStore, open_sql_store
 from gatesync.stores.store import Refused, SaveOutcome
 from tests.contracts.saves import asked, held, publish, remove, revision
 from tests.contracts.store import StoreContract
+from tests.stores.sqlite import SqliteBench, opened
 
 pytestmark = pytest.mark.fast
 
 
-class SqliteBench:
-    """A store on a file; `reopen` closes it and opens the file again."""
-
-    store: SqlStore
-
-    def __init__(self, path: Path) -> None:
-        self.url = f"sqlite:///{path}"
-        self._open = AsyncExitStack()
-
-    async def catch_up(self) -> None:
-        """Nothing lags: SQLite's readers see each commit."""
-
-    async def reopen(self) -> None:
-        await self.close()
-        self.store = await self._open.enter_async_context(open_sql_store(self.url))
-
-    async def close(self) -> None:
-        await self._open.aclose()
-
-
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[SqliteBench]:
-    bench = SqliteBench(tmp_path / "store.db")
-    await bench.reopen()
-    yield bench
-    await bench.close()
+    async with opened(tmp_path / "store.db") as bench:
+        yield bench
 
 
 class TestSqliteStore(StoreContract):
