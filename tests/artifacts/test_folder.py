@@ -121,6 +121,12 @@ def test_hidden_files_and_leftovers_are_passed_over() -> None:
     assert artifact == artifact_from_files(files)
 
 
+@pytest.mark.parametrize("path", ["executionplans/.gold", "executionplans/gold~", ".git/gold"])
+def test_a_part_that_looks_like_a_leftover_is_not_lost(path: str) -> None:
+    artifact = _artifact(Part("policy", path.rpartition("/")[2], path, b"x"))
+    assert artifact_from_files(files_of(artifact)) == artifact
+
+
 @pytest.mark.parametrize(
     "path",
     ["README.md", "sequence/s.xml", "api.xml", "deeper/api/a.xml", "/api/a.xml", "../a.xml", ""],

@@ -101,7 +101,7 @@ def read_root(content: bytes, where: str) -> SynapseRoot:
 def _identity_name(root: SynapseRoot, file_name: str) -> str:
     """WSO2 writes `provider--Name` in version V to `provider--Name_vV.xml`, with ':' as '_'."""
     provider, separator, name = root.name.partition("--")
-    if root.role != "api" or not (provider and separator and name and root.version):
+    if not (provider and separator and name and root.version):  # only APIs have versions
         return root.name
     wso2_file_name = f"{root.name}:v{root.version}.xml".replace(":", "_")
     return name if file_name == wso2_file_name else root.name
