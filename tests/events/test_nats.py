@@ -231,10 +231,33 @@ async def test_entering_that_is_cancelled_does_not_break_the_connection(
         assert await take(listener, 1) == [b"still the same connection"]
 
 
+async def test_the_ping_that_proves_a_subscription_follows_it() -> None:
+    """nats-py's own PING overtakes the subscriptions before it."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload": 1000}\r\n')
+        while line := await reader.readline():
+            heard.append(line.partition(b" ")[0].strip())
+            if heard[-1] == b"PING":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    broker = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{broker.sockets[0].getsockname()[1]}"
+    async with broker, open_nats_hub([url], user=None, password=None, name="test") as hub:
+        await connected(hub)
+        async with hub.announcements(["L"]):
+            assert b"SUB" in heard[: _last(heard, b"PING")]
+
+
+def _last(heard: list[bytes], word: bytes) -> int:
+    return len(heard) - heard[::-1].index(word)
+
+
 async def test_many_subscriptions_are_in_place_when_entering_returns(
     open_hub: OpenHub, hub: EventHub
 ) -> None:
-    """nats-py's own PING overtakes the subscriptions before it."""
     labels = [f"label {number}" for number in range(300)]
     async with open_hub() as other:
         await connected(other)

@@ -267,7 +267,9 @@ async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             pid = 0
             while not pid:
-                word, _, rest = (await parent.stdout.readline()).partition(b" ")
+                line = await parent.stdout.readline()
+                assert line, "the parent ended before its broker listened"
+                word, _, rest = line.partition(b" ")
                 pid = int(rest) if word == b"pid" else 0
         assert psutil.Process(pid).name() == "nats-server"
     finally:

@@ -71,7 +71,9 @@ class NatsProcess:
             self._process = None
 
     def freeze(self) -> None:
+        """Returns when none of its threads runs any more."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

@@ -1,11 +1,12 @@
 """The embedded broker's two users: made once, kept in a file that only its owner can read."""
 
-import os
 import secrets
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from gatesync.private_file import write_private_file
 
 __all__ = [
     "BrokerCredentials",
@@ -14,7 +15,7 @@ __all__ = [
     "credentials_path",
     "ensure_credentials",
     "read_credentials",
-    "write_private",
+    "read_credentials_file",
 ]
 
 FILE_NAME: Final = "broker-credentials.json"
@@ -52,7 +53,11 @@ def read_credentials(data: Path) -> BrokerCredentials:
     Raises:
         BrokerError: there are none yet, or the file cannot be read.
     """
-    path = credentials_path(data)
+    return read_credentials_file(credentials_path(data))
+
+
+def read_credentials_file(path: Path) -> BrokerCredentials:
+    """The credentials in a file, wherever it is; raises as `read_credentials` does."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=BrokerCredentials)
     except FileNotFoundError:
@@ -75,21 +80,5 @@ def ensure_credentials(data: Path) -> BrokerCredentials:
             publisher=BrokerUser("publisher", secrets.token_urlsafe(32)),
             gateway=BrokerUser("gateway", secrets.token_urlsafe(32)),
         )
-        write_private(path, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
+        write_private_file(path, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return read_credentials(data)
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable by its owner only."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

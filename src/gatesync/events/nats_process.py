@@ -17,8 +17,8 @@ from gatesync.events.nats_credentials import (
     BrokerError,
     BrokerUser,
     ensure_credentials,
-    write_private,
 )
+from gatesync.private_file import write_private_file
 
 __all__ = ["BrokerFiles", "end", "find_binary", "prepare", "spawn"]
 
@@ -126,7 +126,7 @@ def prepare(files: BrokerFiles, host: str, port: int, max_payload: int) -> Broke
                 )
             ),
         )
-        write_private(files.config, config.encode())
+        write_private_file(files.config, config.encode())
     except OSError as error:
         raise BrokerError(f"the broker's folder {files.folder} cannot be used: {error}") from None
     return credentials

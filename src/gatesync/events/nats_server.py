@@ -116,9 +116,8 @@ class NatsServer:
 
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises `BrokerError` when it does not."""
-        self._credentials = await asyncio.to_thread(
-            prepare, self._files, self._host, self._port, self._max_payload
-        )
+        # Not in a thread: a cancelled one would go on writing beside the next start.
+        self._credentials = prepare(self._files, self._host, self._port, self._max_payload)
         self._mark = mark = self._files.mark()
         self._process = process = await spawn(self._binary, self._files)
         try:
