@@ -20,7 +20,7 @@ class _GatewayCollector(Collector):
         pulse, deployment = self._informer.pulse, self._informer.deployment
         counts = {
             "events": ("events heard", pulse.events),
-            "events_refused": ("events or contents that were not what they said", pulse.refused_events),
+            "events_refused": ("events or contents that were refused", pulse.refused_events),
             "events_lost": ("times that events may have been missed", pulse.lost),
             "pulls": ("differences pulled from the store", pulse.pulls),
             "lists": ("whole lists pulled from the store", pulse.lists),
@@ -29,13 +29,17 @@ class _GatewayCollector(Collector):
         }  # fmt: skip
         for name, (text, value) in counts.items():
             yield CounterMetricFamily(f"gatesync_gateway_{name}", text, value=value)
-        states = {"applied": deployment.applied, "waiting": deployment.waiting,
-                  "failed": deployment.failed, "skipped": deployment.skipped}  # fmt: skip
+        states = {
+            "applied": len(deployment.applied),
+            "waiting": len(deployment.waiting),
+            "failed": len(deployment.failed),
+            "skipped": len(deployment.skipped),
+        }
         artifacts = GaugeMetricFamily(
             "gatesync_gateway_artifacts", "artifacts by state", labels=["state"]
         )
-        for state, held in states.items():
-            artifacts.add_metric([state], len(held))
+        for state, count in states.items():
+            artifacts.add_metric([state], count)
         yield artifacts
         revision = GaugeMetricFamily(
             "gatesync_gateway_revision", "revision that is followed", labels=["label"]

@@ -7,7 +7,7 @@ its watermarks rose (promise 9). Nothing here is persisted: nodes say it all aga
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -76,6 +76,8 @@ class _Node(msgspec.Struct):
 class Fleet:
     """Every gateway that reported to this publisher.
 
+    `version` rises with each report that was taken.
+
     Args:
         heartbeat: seconds between a node's reports.
         clock: the monotonic clock.
@@ -94,6 +96,7 @@ class Fleet:
         self._clock = clock
         self._wall_clock = wall_clock
         self._changed = asyncio.Event()
+        self.version = 0
 
     def receive(self, report: NodeReport) -> None:
         """Take a report; one that is older than what is known changes nothing (promise 7)."""
@@ -116,11 +119,14 @@ class Fleet:
             node.inventory = report.verification or node.inventory
             for each in report.labels:
                 self._receive_label(node, each)
+        self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def change(self, seconds: float) -> None:
-        """Wait until a report changes something, but no longer than this."""
+    async def change(self, version: int, seconds: float) -> None:
+        """Wait until a report brings more than `version`, but no longer than this."""
+        if self.version != version:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -151,13 +157,10 @@ class Fleet:
             for name, node in sorted(self._nodes.items())
         }
 
-    def receipts(self, label: str, cursor: Cursor, api_ids: Collection[str]) -> list[Receipt]:
-        """What each node of a label did about the revision at `cursor`.
-
-        `api_ids` are the artifacts that the change set named; empty for all of the label.
-        """
+    def receipts(self, label: str, cursor: Cursor, first: int = 0) -> list[Receipt]:
+        """What each node of a label did about the revisions from `first` to that at `cursor`."""
         return [
-            self._receipt(name, node, node.labels[label], cursor, api_ids)
+            self._receipt(name, node, node.labels[label], cursor, first)
             for name, node in sorted(self._nodes.items())
             if label in node.labels
         ]
@@ -166,7 +169,7 @@ class Fleet:
         """The nodes that are in step with a head."""
         return [
             receipt.node
-            for receipt in self.receipts(head.label, head.cursor, ())
+            for receipt in self.receipts(head.label, head.cursor)
             if receipt.status is ReceiptStatus.APPLIED
         ]
 
@@ -185,12 +188,12 @@ class Fleet:
         return self._clock() - node.heard > LOST_HEARTBEATS * self._heartbeat
 
     def _receipt(
-        self, name: str, node: _Node, label: _Label, cursor: Cursor, api_ids: Collection[str]
+        self, name: str, node: _Node, label: _Label, cursor: Cursor, first: int
     ) -> Receipt:
         report = label.report
         reached = report.epoch == cursor.epoch and report.applied >= cursor.revision
         if reached:
-            failed = [each for each in report.exceptions if not api_ids or each.api_id in api_ids]
+            failed = [e for e in report.exceptions if first <= e.revision <= cursor.revision]
             if failed:
                 why = failed[0]
                 reason = (

@@ -76,9 +76,13 @@ class GatewaysAnswer(msgspec.Struct, frozen=True):
 
 
 class ReceiptsAnswer(msgspec.Struct, frozen=True):
-    """What each gateway of a label did about a revision."""
+    """What each gateway of a label did about a revision.
+
+    `version` rises with each report that comes in; give it back to wait for more.
+    """
 
     receipts: tuple[Receipt, ...]
+    version: int = 0
     format: str = WIRE_FORMAT
 
 
@@ -282,15 +286,23 @@ async def get_receipts(
     label: str,
     epoch: str,
     revision: int,
+    first: int | None = None,
+    version: int = -1,
     wait: Annotated[float, Parameter(ge=0, le=WAIT_SECONDS)] = 0,
 ) -> ReceiptsAnswer:
-    """What each gateway of a label did about a revision; waits for news if asked to."""
+    """What each gateway of a label did about a revision, or about all from `first` to it.
+
+    Waits up to `wait` seconds for news after `version`, if asked to.
+    """
     _operator(request)
     cursor = Cursor(epoch, revision)
+    fleet = _publisher(request).fleet
     if wait:
-        await _publisher(request).fleet.change(wait)
+        await fleet.change(version, wait)
         await asyncio.sleep(COALESCE_SECONDS)
-    return ReceiptsAnswer(tuple(await _publisher(request).receipts(label, cursor)))
+    since = revision if first is None else first
+    receipts = fleet.receipts(label, cursor, since)
+    return ReceiptsAnswer(tuple(receipts), fleet.version)
 
 
 @post("/v1/reports", status_code=204, request_max_body_size=None)

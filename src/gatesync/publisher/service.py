@@ -17,7 +17,7 @@ from gatesync.events.hub import EventHub, Lost
 from gatesync.events.messages import Drift, Inventory, decode_report
 from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.committing import Committer
-from gatesync.publisher.fleet import Fleet, Receipt, ReceiptStatus
+from gatesync.publisher.fleet import Fleet, ReceiptStatus
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, prepare
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
@@ -166,13 +166,6 @@ class Publisher:
             ]
         return found
 
-    async def receipts(self, label: str, cursor: Cursor) -> list[Receipt]:
-        """What each gateway of the label did about this revision (promise 9)."""
-        sets = await self.saver.change_sets(label, cursor.revision - 1, 1)
-        mine = [each for each in sets if each.revision == cursor.revision]
-        api_ids = {change.entry.api_id for each in mine for change in each.changes}
-        return self.fleet.receipts(label, cursor, api_ids)
-
     def start_verification(self) -> str:
         """Ask every gateway to recompute what it holds; answers with the id to look under."""
         self.announcer.verification = str(uuid.uuid4())
@@ -213,7 +206,7 @@ class Publisher:
             return Verdict(node, held.label, "drift", held.revision, reason, held.drifted)
         waiting = [
             receipt
-            for receipt in self.fleet.receipts(held.label, head.cursor, ())
+            for receipt in self.fleet.receipts(held.label, head.cursor)
             if receipt.node == node and receipt.status is not ReceiptStatus.APPLIED
         ]
         if waiting and held.revision < head.revision:

@@ -26,6 +26,7 @@ import structlog
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.names import check_label, check_node_id
+from gatesync.private_file import write_private_file
 
 __all__ = [
     "ANY_LABEL",
@@ -35,7 +36,6 @@ __all__ = [
     "TokenError",
     "TokenFile",
     "TokenRegistry",
-    "write_private_file",
 ]
 
 ANY_LABEL = "*"
@@ -210,7 +210,10 @@ class TokenFile:
         """Replace the file: a reader, or a crash, sees the old one or the new one, whole."""
         document = _Document(format=FORMAT, tokens=tokens)
         content = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-        write_private_file(self._path, content)
+        try:
+            write_private_file(self._path, content)
+        except OSError as error:
+            raise TokenError(f"{self._path}: cannot be written: {error.strerror}") from error
 
 
 class TokenRegistry:
@@ -270,29 +273,6 @@ class TokenRegistry:
             return
         tokens = {token.token_id: token for token in _decode(content, self._path)}
         self._tokens, self._seen = tokens, _signature(stat)
-
-
-def write_private_file(path: Path, content: bytes) -> None:
-    """Replace a file that only its owner may read, durably: never half of it is to be seen.
-
-    For one writer at a time. Raises `TokenError`, which names the file.
-    """
-    new = path.with_name(path.name + ".new")
-    try:
-        new.unlink(missing_ok=True)  # left by a crash
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise TokenError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _hash(secret: str) -> str:

@@ -1,0 +1,164 @@
+"""The gateway role as a process of its own: `python -m gatesync.cli.gateway_process FILE`.
+
+It imports no SQLAlchemy, no typer and no rich, so that a node with a thousand artifacts stays
+small. `gatesync gateway` replaces itself with this.
+"""
+
+import sys
+
+if "rich" not in sys.modules:
+    # structlog takes rich along wherever it finds it: 26 ms and some megabytes for tracebacks in
+    # colour that a gateway's log has no use for.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hmac import compare_digest
+from pathlib import Path
+
+from gatesync.cli.logs import configure_logs
+from gatesync.cli.running import EXIT_WRONG, run_role
+from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
+from gatesync.config.adapters import WSO2_NAMES
+from gatesync.config.problems import ConfigProblem
+from gatesync.config.secret import read_secret_file
+from gatesync.events.hub import EventHub
+from gatesync.events.nats_credentials import BrokerError, read_credentials_file
+from gatesync.gateway.agent import Agent, discovered_hub
+from gatesync.private_file import write_private_file
+from gatesync.web.client import HttpClient, open_client
+from gatesync.web.guard import Guard
+from gatesync.web.server import ListenError, serve
+
+__all__ = ["GATEWAY_REFUSALS", "gateway_role", "main"]
+
+GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError)
+ADMIN_REQUEST_BYTES = 1024 * 1024
+
+_log = structlog.get_logger("gatesync.gateway")
+
+
+def main() -> int:
+    """Run the gateway that a configuration file describes."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_WRONG
+    configure_logs(loaded.settings.log_format, loaded.settings.log_level)
+    tell_warnings(loaded)
+    return run_role(gateway_role(loaded.settings), GATEWAY_REFUSALS)
+
+
+def tell_warnings(loaded: Loaded) -> None:
+    """Log what the configuration says that nobody will act on."""
+    for warning in loaded.warnings:
+        _log.warning(str(warning))
+    if loaded.note:
+        _log.info(loaded.note)
+
+
+async def gateway_role(settings: Settings) -> None:
+    """Run one gateway until cancelled."""
+    gateway = settings.gateway
+    heartbeat = settings.heartbeat_interval_ms / 1000
+    url = settings.event_hub.service_url
+    admin_token = gateway.admin_token.reveal() if gateway.admin_token else _admin_token(settings)
+    if WSO2_NAMES.get(gateway.artifact_retriever, gateway.artifact_retriever) != "http":
+        reason = f"{gateway.artifact_retriever!r} is not known; this version has DBRetriever"
+        key = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
+        raise ConfigError([ConfigProblem(reason, key)])
+    open_engine = load_adapter("gatesync.engines", gateway.engine, "gatesync.gateway.engine")
+
+    def authenticate(token: str) -> str | None:
+        return "operator" if compare_digest(token.encode(), admin_token.encode()) else None
+
+    async with (
+        open_client(url, node_token(settings), timeout=10.0) as client,
+        open_engine(settings) as engine,
+    ):
+        agent = Agent(
+            settings.server.node_id,
+            gateway.gateway_labels,
+            client,
+            engine,
+            lambda: _hub(settings, client),
+            admin_url=f"http://{gateway.listen}",
+            heartbeat=heartbeat,
+        )
+        app = Guard(agent.app(), authenticate, ADMIN_REQUEST_BYTES)
+        async with serve(app, gateway.listen.host, gateway.listen.port) as port:
+            _log.info(
+                "gateway started",
+                node=settings.server.node_id,
+                labels=gateway.gateway_labels,
+                publisher=url,
+                admin_port=port,
+            )
+            await agent.run()
+
+
+def node_token(settings: Settings) -> str:
+    """The node's own token. Raises `ConfigError` where there is none."""
+    gateway = settings.gateway
+    if gateway.token is not None:
+        return gateway.token.reveal()
+    path = gateway.token_file or settings.data / "gateway.token"
+    if gateway.token_file is None and not path.exists():
+        node, label = settings.server.node_id, gateway.gateway_labels[0]
+        reason = (
+            "this gateway has no token; on the publisher run: gatesync token create "
+            f"--role node --id {node} --label '{label}' ..., "
+            f"and put what it prints into {path} (chmod 600)"
+        )
+        raise ConfigError([ConfigProblem(reason, "gatesync.gateway.token_file")])
+    return read_secret_file(path, "gatesync.gateway.token_file").reveal()
+
+
+def _admin_token(settings: Settings) -> str:
+    """The token of the admin HTTP, made at the first start and kept with mode 0600."""
+    path = settings.data / "admin.token"
+    if not path.exists():
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private_file(path, secrets.token_urlsafe(32).encode() + b"\n")
+    return read_secret_file(path, "gatesync.gateway.admin_token").reveal()
+
+
+def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[EventHub | None]:
+    """The event hub as configured, or as the publisher says."""
+    hub = settings.event_hub
+    name = f"gateway {settings.server.node_id}"
+    if not hub.enable:
+        return _no_hub()
+    open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
+    if not hub.event_listening_endpoints:
+        return discovered_hub(
+            client,
+            lambda endpoints, user, password: open_hub(
+                endpoints, user=user or None, password=password or None, name=name
+            ),
+        )
+    user, password = hub.username, hub.password.reveal() if hub.password else None
+    if hub.credentials_file is not None:
+        known = read_credentials_file(hub.credentials_file).gateway
+        user, password = known.user, known.password
+    opened: AbstractAsyncContextManager[EventHub] = open_hub(
+        hub.event_listening_endpoints, user=user, password=password, name=name
+    )
+    return opened
+
+
+@asynccontextmanager
+async def _no_hub() -> AsyncIterator[None]:
+    yield None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

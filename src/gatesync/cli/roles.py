@@ -1,0 +1,210 @@
+"""The roles that need more than a gateway does: publisher, traffic manager, and all in one."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
+from gatesync.cli.session import write_client_file
+from gatesync.config import ConfigError, Secret, Settings, load_adapter
+from gatesync.config.problems import ConfigProblem
+from gatesync.events.hub import EventHub
+from gatesync.events.nats_credentials import (
+    BrokerCredentials,
+    BrokerError,
+    credentials_path,
+    read_credentials_file,
+)
+from gatesync.events.nats_server import run_nats_server
+from gatesync.private_file import write_private_file
+from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
+from gatesync.publisher.http import publisher_app
+from gatesync.publisher.metrics import publisher_metrics
+from gatesync.publisher.service import Publisher
+from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
+from gatesync.stores.store import Saver, StoreError
+from gatesync.web.app import AppState
+from gatesync.web.guard import Guard
+from gatesync.web.server import ListenError, serve
+
+__all__ = ["REFUSALS", "publisher_role", "tokens_path", "traffic_manager_role", "up_role"]
+
+REFUSALS = (*GATEWAY_REFUSALS, ListenError, StoreError, TokenError)
+CREDENTIALS_SECONDS = 15.0  # a broker that starts beside us writes its credentials in this time
+
+_log = structlog.get_logger("gatesync")
+
+
+async def traffic_manager_role(
+    settings: Settings, listening: Callable[[], None] = lambda: None
+) -> None:
+    """Run the embedded broker until cancelled."""
+    listen, binary = settings.traffic_manager.listen, settings.traffic_manager.binary
+    _make_data(settings)
+    async with run_nats_server(
+        settings.data, host=listen.host, port=listen.port, binary=binary
+    ) as server:
+        _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
+        listening()
+        await asyncio.Event().wait()
+
+
+async def publisher_role(
+    settings: Settings, listening: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run one publisher until cancelled."""
+    _make_data(settings)
+    listen = settings.publisher.listen
+    async with _open_store(settings) as saver, _open_hub(settings) as (hub, address):
+        name = f"{settings.server.node_id}-{os.getpid()}"
+        publisher = Publisher(
+            saver,
+            hub,
+            name,
+            heartbeat=settings.heartbeat_interval_ms / 1000,
+            retention=settings.publisher.retention_revisions,
+        )
+
+        async def ready() -> tuple[bool, dict[str, str]]:
+            error = publisher.announcer.store_error
+            connected = "none" if hub is None else "connected" if hub.connected else "lost"
+            return not error, {"store": error or "good", "event_hub": connected}
+
+        cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
+        app = publisher_app(publisher, cluster, AppState(ready, publisher_metrics(publisher)))
+        registry = TokenRegistry(tokens_path(settings))
+        guarded = Guard(app, registry.authenticate, settings.publisher.request_max_bytes)
+        async with serve(guarded, listen.host, listen.port) as port:
+            url = f"http://{listen.host}:{port}"
+            _keep_operator_token(settings, url)
+            _log.info("publisher started", url=url, epoch=saver.epoch)
+            listening(url)
+            await publisher.run()
+
+
+async def up_role(settings: Settings) -> None:
+    """Run every role in this process: broker, publisher, one gateway."""
+    _make_data(settings)
+    broker, published = asyncio.Event(), asyncio.get_running_loop().create_future()
+    async with asyncio.TaskGroup() as tasks:
+        if settings.event_hub.enable and not settings.event_hub.event_listening_endpoints:
+            tasks.create_task(traffic_manager_role(settings, broker.set), name="traffic manager")
+            await broker.wait()
+        tasks.create_task(publisher_role(settings, published.set_result), name="publisher")
+        url = await published
+        if not settings.gateway.enable:
+            return
+        gateway = settings.gateway
+        if gateway.token is None and gateway.token_file is None:
+            gateway = msgspec.structs.replace(gateway, token=_node_token(settings))
+        hub = msgspec.structs.replace(settings.event_hub, service_url=url)
+        all_in_one = msgspec.structs.replace(settings, gateway=gateway, event_hub=hub)
+        tasks.create_task(gateway_role(all_in_one), name="gateway")
+        labels = ", ".join(gateway.gateway_labels)
+        print(
+            f"gatesync is up: publisher {url}, gateway http://{gateway.listen} on {labels}\n"
+            f"data and tokens are in {settings.data}; in another shell, from this folder:\n"
+            f'  gatesync publish examples/pizzashack --label "{gateway.gateway_labels[0]}" '
+            "--wait all",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def tokens_path(settings: Settings) -> Path:
+    """Where the publisher keeps the hashes of its tokens."""
+    return settings.data / "tokens.json"
+
+
+def _make_data(settings: Settings) -> None:
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        reason = f"{settings.data} cannot be made: {error.strerror}"
+        raise ConfigError([ConfigProblem(reason, "gatesync.data")]) from error
+
+
+def _open_store(settings: Settings) -> contextlib.AbstractAsyncContextManager[Saver]:
+    open_store = load_adapter(
+        "gatesync.stores",
+        settings.publisher.artifact_saver,
+        "apim.sync_runtime_artifacts.publisher.artifact_saver",
+    )
+    database = settings.database
+    if database.sqlite_path is None:
+        reason = f"type {database.type!r} is not served by this version; it stores in SQLite"
+        raise ConfigError([ConfigProblem(reason, f"{database.key}.type")])
+    opened: contextlib.AbstractAsyncContextManager[Saver] = open_store(
+        f"sqlite:///{database.sqlite_path}"
+    )
+    return opened
+
+
+@asynccontextmanager
+async def _open_hub(
+    settings: Settings,
+) -> AsyncIterator[tuple[EventHub | None, EventHubAddress | None]]:
+    """The hub as this publisher uses it, and what it tells gateways of it."""
+    hub = settings.event_hub
+    if not hub.enable:
+        yield None, None
+        return
+    endpoints = hub.event_listening_endpoints or (f"nats://{settings.traffic_manager.listen}",)
+    open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
+    password = hub.password.reveal() if hub.password else None
+    user, address = hub.username, EventHubAddress(endpoints, hub.username or "", password or "")
+    if hub.username is None:
+        credentials = await _broker_credentials(settings)
+        user, password = credentials.publisher.user, credentials.publisher.password
+        gateway = credentials.gateway
+        address = EventHubAddress(endpoints, gateway.user, gateway.password)
+    name = f"publisher {settings.server.node_id}"
+    async with open_hub(endpoints, user=user, password=password, name=name) as opened:
+        yield opened, address
+
+
+async def _broker_credentials(settings: Settings) -> BrokerCredentials:
+    """Read what the traffic manager wrote; it may be starting just now."""
+    path = settings.event_hub.credentials_file or credentials_path(settings.data)
+    try:
+        async with asyncio.timeout(CREDENTIALS_SECONDS):
+            while not path.exists():  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise BrokerError(
+            f"{path} is missing; start the traffic manager first, or name its file in "
+            "[gatesync.event_hub] credentials_file, or set [apim.event_hub] enable = false "
+            "to do without a broker"
+        ) from None
+    return read_credentials_file(path)
+
+
+def _keep_operator_token(settings: Settings, url: str) -> None:
+    """Give the operator of this machine a token at the first start, in a file of mode 0600."""
+    tokens = TokenFile(tokens_path(settings))
+    path = settings.data / "client.toml"
+    known = any(not each.revoked_at and each.role is Role.PUBLISH for each in tokens.list())
+    token = None if known else tokens.create(Role.PUBLISH, "operator")
+    write_client_file(path, url, token)
+
+
+def _node_token(settings: Settings) -> Secret:
+    """The token of the gateway in this process, made at the first start."""
+    path = settings.data / "gateway.token"
+    node, labels = settings.server.node_id, settings.gateway.gateway_labels
+    tokens = TokenFile(tokens_path(settings))
+    known = {t.id: t for t in tokens.list() if t.role is Role.NODE and not t.revoked_at}
+    if path.exists() and node in known and set(known[node].labels) == set(labels):
+        return Secret(path.read_text().strip())
+    if node in known:
+        tokens.revoke(node)
+    text = tokens.create(Role.NODE, node, labels)
+    write_private_file(path, text.encode() + b"\n")
+    return Secret(text)

@@ -1,0 +1,54 @@
+"""Running a role: an event loop, a clean stop on SIGTERM and SIGINT, and one exit code."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import uvloop
+
+__all__ = ["EXIT_NO", "EXIT_UNREACHABLE", "EXIT_WRONG", "run_role"]
+
+EXIT_NO: Final = 1  # the answer is no: drift, not everywhere, refused by a node
+EXIT_WRONG: Final = 2  # wrong use or wrong input
+EXIT_UNREACHABLE: Final = 3  # what is needed could not be reached
+
+
+def run_role(role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], ...]) -> int:
+    """Run until stopped; answers with the exit code.
+
+    Args:
+        role: what to run; it is cancelled by SIGTERM and SIGINT.
+        refusals: exceptions that say what keeps the role from running; each is printed as one
+            line, without a traceback.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_stopped(role, refusals))
+
+
+async def _until_stopped(
+    role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], ...]
+) -> int:
+    task = asyncio.create_task(role, name="role")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return 0
+    except Exception as error:
+        said = _leaves(error)
+        if not all(isinstance(each, refusals) for each in said):
+            raise
+        for each in said:
+            print(f"gatesync: {each}", file=sys.stderr)
+        return EXIT_UNREACHABLE
+    return 0
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in _leaves(each)]
