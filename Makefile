@@ -1,0 +1,61 @@
+# gatesync: `make help` says what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format types contracts long bench lock clean
+
+help: ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## install everything into .venv, from the lock file
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gatesync needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## show a real cluster at work: six processes, kills and losses, about a minute
+	@$(BIN)/python scripts/demo
+
+test: $(STAMP) lint types contracts ## lint, types, the architecture contract, all tests
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
+
+test-fast: $(STAMP) ## the tests that start no server, in less than 30 seconds
+	$(BIN)/python -m pytest -n $(WORKERS) -m fast
+
+lint: $(STAMP) ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## ruff: mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(STAMP) ## imports point down the house only
+	$(BIN)/lint-imports
+
+long: $(STAMP) ## the random tests (kills, state machines, fuzzing) with 20 times the budget
+	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
+		tests/convergence tests/stores tests/artifacts tests/events
+
+bench: $(STAMP) ## run the benchmarks, one JSON line each (NAME=propagation for one)
+	@$(BIN)/python benchmarks/run.py $(NAME)
+
+lock: $(STAMP) ## write requirements/dev.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv==0.13.9
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet --output-file requirements/dev.txt
+
+clean: ## remove what was installed and built
+	rm -rf $(VENV) build dist gatesync-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
