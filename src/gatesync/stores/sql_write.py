@@ -92,14 +92,14 @@ def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
         newer.c.GATEWAY_LABEL == label,
         newer.c.API_ID == changes.c.API_ID,
         newer.c.REVISION > changes.c.REVISION,
-        floor >= newer.c.REVISION,
+        newer.c.REVISION <= floor,
     )
-    gone = (changes.c.GATEWAY_LABEL == label) & (floor >= changes.c.REVISION)
+    gone = (changes.c.GATEWAY_LABEL == label) & (changes.c.REVISION <= floor)
     gone &= superseded | (changes.c.GATEWAY_INSTRUCTION == Instruction.REMOVE.value)
     digests = set(connection.scalars(select(changes.c.DIGEST).where(gone)))
     connection.execute(delete(changes).where(gone))
     sets = schema.change_sets
-    forgotten = (sets.c.GATEWAY_LABEL == label) & (floor - DIGESTS_KEPT > sets.c.REVISION)
+    forgotten = (sets.c.GATEWAY_LABEL == label) & (sets.c.REVISION < floor - DIGESTS_KEPT)
     connection.execute(delete(sets).where(forgotten))
     for some in chunked(sorted(digests)):
         used = set(connection.scalars(select(changes.c.DIGEST).where(changes.c.DIGEST.in_(some))))
