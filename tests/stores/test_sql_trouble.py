@@ -148,12 +148,12 @@ async def test_a_connection_that_may_not_write_is_said_and_outlived(bench: Sqlit
     def only_query(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
         connection.execute("PRAGMA query_only = ON")
 
-    event.listen(bench.store._engine, "checkout", only_query)
+    event.listen(bench.store._writing, "checkout", only_query)
     with pytest.raises(StoreError, match=r"store\.db.*readonly"):
         await bench.store.save([asked("Shop", publish("Second"))])
     assert await held(bench, "Shop") == {"First": b"<api/>"}
-    event.remove(bench.store._engine, "checkout", only_query)
-    event.listen(bench.store._engine, "checkout", write_again)
+    event.remove(bench.store._writing, "checkout", only_query)
+    event.listen(bench.store._writing, "checkout", write_again)
     await bench.store.save([asked("Shop", publish("Third"))])
     assert set(await held(bench, "Shop")) == {"First", "Third"}
 

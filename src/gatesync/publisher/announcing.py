@@ -12,7 +12,7 @@ import structlog
 
 from gatesync.artifacts.changes import ChangeSet
 from gatesync.artifacts.planning import Publish, SaveRequest
-from gatesync.events.hub import EventHub, HubError
+from gatesync.events.hub import EventHub, HubError, TooLarge
 from gatesync.events.messages import HeadsAnnounced, announce_change, encode
 from gatesync.stores.store import SaveOutcome, Saver, StoreError
 
@@ -103,6 +103,9 @@ class Announcer:
         try:
             announced = announce_change(change_set, contents)
             await self._hub.announce(change_set.label, encode(announced))
+        except TooLarge as error:  # a change set of very many artifacts: heads tell of it now
+            self._failed(error)
+            self.beat()
         except HubError as error:  # promise 1: the log has it, the next heartbeat tells
             self._failed(error)
 

@@ -36,9 +36,8 @@ from gatesync.stores.store import (
 __all__ = ["SqlStore", "open_sql_store"]
 
 BUSY_SECONDS: Final = 10.0
-_POLL_MS: Final = 20  # SQLite asks four times in them
+_POLL_SECONDS: Final = 0.02  # SQLite asks four times in them
 _READERS: Final = 4
-_WRITING: Final = "gatesync_writing"
 
 _T = TypeVar("_T")
 
@@ -56,7 +55,7 @@ async def open_sql_store(
     Raises:
         StoreError: the database cannot be opened, or was made by a later version.
     """
-    store = SqlStore(_sqlite(url, busy_seconds))
+    store = SqlStore(*_sqlite(url, busy_seconds))
     try:
         await store.prepare()
         yield store
@@ -65,16 +64,17 @@ async def open_sql_store(
 
 
 class SqlStore:
-    """`Saver` on one SQLAlchemy engine. Use `open_sql_store`.
+    """`Saver` on SQLAlchemy: an engine that writes, one that reads. Use `open_sql_store`.
 
     `commits` counts the transactions that `save` committed.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, writing: Engine, reading: Engine) -> None:
         self.epoch = ""
         self.commits = 0
-        self._engine = engine
-        self._where = engine.url.render_as_string(hide_password=True)
+        self._writing = writing
+        self._reading = reading
+        self._where = writing.url.render_as_string(hide_password=True)
         self._writer = ThreadPoolExecutor(1, "store-write")
         self._readers = ThreadPoolExecutor(_READERS, "store-read")
 
@@ -86,7 +86,8 @@ class SqlStore:
         """End the threads and the connections, after what they are doing."""
         await asyncio.to_thread(self._writer.shutdown)
         await asyncio.to_thread(self._readers.shutdown)
-        self._engine.dispose()
+        self._writing.dispose()
+        self._reading.dispose()
 
     async def labels(self) -> list[Head]:
         """See `Saver.labels`."""
@@ -167,19 +168,18 @@ class SqlStore:
         return await self._write(lambda c: sql_write.compact(c, self.epoch, label, keep))
 
     async def _read(self, work: Callable[[Connection], _T]) -> _T:
-        return await self._run(self._readers, work, writing=False)
+        return await self._run(self._readers, self._reading, work)
 
     async def _write(self, work: Callable[[Connection], _T]) -> _T:
-        return await self._run(self._writer, work, writing=True)
+        return await self._run(self._writer, self._writing, work)
 
     async def _run(
-        self, threads: ThreadPoolExecutor, work: Callable[[Connection], _T], *, writing: bool
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], _T]
     ) -> _T:
         def transaction() -> _T:
             try:
-                with self._engine.connect().execution_options(**{_WRITING: writing}) as connection:
-                    with connection.begin():
-                        return work(connection)
+                with engine.begin() as connection:
+                    return work(connection)
             except IntegrityError as error:
                 raise _ConstraintError(f"database {self._where}: {error.orig}") from error
             except SQLAlchemyError as error:
@@ -211,7 +211,7 @@ def _prepare(connection: Connection, where: str) -> str:
     return str(row.EPOCH)
 
 
-def _sqlite(url: str, busy_seconds: float) -> Engine:
+def _sqlite(url: str, busy_seconds: float) -> tuple[Engine, Engine]:
     try:
         parsed: URL = make_url(url)
     except ArgumentError:
@@ -222,10 +222,13 @@ def _sqlite(url: str, busy_seconds: float) -> Engine:
             "this version stores in a SQLite file; write sqlite:///PATH"
         )
     _make_private(Path(parsed.database))
-    engine = create_engine(parsed, connect_args={"timeout": busy_seconds})
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", lambda connection: _on_begin(connection, busy_seconds))
-    return engine
+    writing = create_engine(parsed, connect_args={"timeout": _POLL_SECONDS})
+    reading = create_engine(parsed, connect_args={"timeout": busy_seconds})
+    for engine in (writing, reading):
+        event.listen(engine, "connect", _on_connect)
+    event.listen(writing, "begin", lambda connection: _begin_writing(connection, busy_seconds))
+    event.listen(reading, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return writing, reading
 
 
 def _make_private(path: Path) -> None:
@@ -238,19 +241,15 @@ def _make_private(path: Path) -> None:
 
 
 def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _on_begin says
+    connection.isolation_level = None  # transactions begin where we say
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # promise 3: a commit is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _on_begin(connection: Connection, busy_seconds: float) -> None:
-    if not connection.get_execution_options().get(_WRITING, False):
-        connection.exec_driver_sql("BEGIN")
-        return
+def _begin_writing(connection: Connection, busy_seconds: float) -> None:
     # SQLite looks for the lock ever more seldom, down to ten times a second, and nobody queues
     # for it: four busy processes have kept a fifth waiting for 10 s. Asking anew asks more often.
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {_POLL_MS}")
     give_up = time.monotonic() + busy_seconds
     while True:
         try:
@@ -259,8 +258,7 @@ def _on_begin(connection: Connection, busy_seconds: float) -> None:
             if not _is_busy(error.orig) or time.monotonic() >= give_up:
                 raise
         else:
-            break
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+            return
 
 
 def _is_busy(error: BaseException | None) -> bool:

@@ -1,10 +1,21 @@
 """Writing a planned batch: a few statements, each for all rows of its kind."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    select,
+    update,
+)
 
 from gatesync.artifacts.changes import Change, Head
 from gatesync.artifacts.model import Identity
@@ -13,6 +24,42 @@ from gatesync.stores import schema
 from gatesync.stores.store import SaveOutcome
 
 __all__ = ["Loaded", "SavedOutcome", "write_batch"]
+
+
+# Statements are built once: building one anew costs more than SQLite takes to run it.
+_INSERT_DETAILS: Final = insert(schema.details)
+_INSERT_ARTIFACTS: Final = insert(schema.artifacts)
+_INSERT_OLD: Final = insert(schema.old_contents)
+_INSERT_SETS: Final = insert(schema.change_sets)
+_INSERT_CHANGES: Final = insert(schema.changes)
+_INSERT_CLAIMS: Final = insert(schema.claims)
+_INSERT_REQUESTS: Final = insert(schema.requests)
+
+
+def _is(table: Table, *names: str) -> list[ColumnElement[bool]]:
+    """The row whose columns are the parameters `b_NAME`."""
+    return [table.c[name] == bindparam(f"b_{name}") for name in names]
+
+
+def _setting(table: Table, *names: str) -> Update:
+    """An update of these columns by the parameters `b_NAME`, of the row with this primary key."""
+    keys = [column.name for column in table.primary_key]
+    values: dict[Any, Any] = {name: bindparam(f"b_{name}") for name in names}
+    return update(table).where(*_is(table, *keys)).values(values)
+
+
+_FLIPPED: Final = ("GATEWAY_INSTRUCTION", "REVISION", "DIGEST", "SIZE", "CONTEXT")
+_FLIP_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED)
+_UPDATE_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED, "ARTIFACT")
+_UPDATE_HEADS: Final = update(schema.heads).where(*_is(schema.heads, "GATEWAY_LABEL"))
+_DELETE_CLAIMS: Final = delete(schema.claims).where(*_is(schema.claims, "GATEWAY_LABEL", "CLAIM"))
+_KEEP_OLD: Final = insert(schema.old_contents).from_select(
+    ["DIGEST", "ARTIFACT"],
+    select(schema.artifacts.c.DIGEST, schema.artifacts.c.ARTIFACT).where(
+        *_is(schema.artifacts, "GATEWAY_LABEL", "API_ID"),
+        ~exists().where(schema.old_contents.c.DIGEST == schema.artifacts.c.DIGEST),
+    ),
+)
 
 
 class SavedOutcome(msgspec.Struct, frozen=True):
@@ -67,7 +114,7 @@ def _write_details(connection: Connection, loaded: Loaded) -> None:
         if api_id not in loaded.known
     ]
     if rows:
-        connection.execute(insert(schema.details), rows)
+        connection.execute(_INSERT_DETAILS, rows)
 
 
 def _write_artifacts(
@@ -76,7 +123,6 @@ def _write_artifacts(
     written: Sequence[tuple[SaveRequest, SaveOutcome]],
     contents: dict[str, bytes],
 ) -> None:
-    table, old = schema.artifacts, schema.old_contents
     last: dict[tuple[str, str], Change] = {}
     revisions: dict[tuple[str, str], int] = {}
     passing: set[str] = set()  # published and overwritten within this batch
@@ -101,9 +147,9 @@ def _write_artifacts(
         (new if before is None else changed).append(row)
     passed = [dict(DIGEST=digest, ARTIFACT=contents[digest]) for digest in passing & set(contents)]
     if passed:
-        connection.execute(insert(old), passed)
+        connection.execute(_INSERT_OLD, passed)
     if new:
-        connection.execute(insert(table), new)
+        connection.execute(_INSERT_ARTIFACTS, new)
     _keep_old_contents(connection, changed)
     for rows in (changed, flipped):
         _update(connection, rows)
@@ -123,24 +169,16 @@ def _artifact_row(label: str, change: Change, revision: int) -> dict[str, Any]:
 
 def _keep_old_contents(connection: Connection, rows: list[dict[str, Any]]) -> None:
     """Move the bytes that these rows hold now to where kept revisions find them."""
-    table, old = schema.artifacts, schema.old_contents
-    mine = (table.c.GATEWAY_LABEL == bindparam("l")) & (table.c.API_ID == bindparam("a"))
-    there = exists().where(old.c.DIGEST == table.c.DIGEST)
-    held = select(table.c.DIGEST, table.c.ARTIFACT).where(mine, ~there)
-    keep = insert(old).from_select(["DIGEST", "ARTIFACT"], held)
     for row in rows:
-        connection.execute(keep, {"l": row["GATEWAY_LABEL"], "a": row["API_ID"]})
+        place = {"b_GATEWAY_LABEL": row["GATEWAY_LABEL"], "b_API_ID": row["API_ID"]}
+        connection.execute(_KEEP_OLD, place)
 
 
 def _update(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    table = schema.artifacts
-    keys = ("GATEWAY_LABEL", "API_ID")
-    values: dict[Any, Any] = {name: bindparam(f"v_{name}") for name in rows[0] if name not in keys}
-    where = [table.c[name] == bindparam(f"v_{name}") for name in keys]
-    renamed = [{f"v_{name}": value for name, value in row.items()} for row in rows]
-    connection.execute(update(table).where(*where).values(values), renamed)
+    if rows:
+        statement = _UPDATE_ARTIFACTS if "ARTIFACT" in rows[0] else _FLIP_ARTIFACTS
+        renamed = [{f"b_{name}": value for name, value in row.items()} for row in rows]
+        connection.execute(statement, renamed)
 
 
 def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
@@ -171,12 +209,11 @@ def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, Save
                 for change in each.changes
             ]
     if sets:
-        connection.execute(insert(schema.change_sets), sets)
-        connection.execute(insert(schema.changes), changes)
+        connection.execute(_INSERT_SETS, sets)
+        connection.execute(_INSERT_CHANGES, changes)
 
 
 def _write_claims(connection: Connection, loaded: Loaded) -> None:
-    table = schema.claims
     freed, made = [], []
     for label, state in loaded.states.items():
         before = loaded.owners[label]
@@ -184,28 +221,26 @@ def _write_claims(connection: Connection, loaded: Loaded) -> None:
             if before.get(key) == owner:
                 continue
             if key in before:
-                freed.append({"l": label, "k": key})
+                freed.append({"b_GATEWAY_LABEL": label, "b_CLAIM": key})
             if owner is not None:
                 made.append(dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=owner))
     if freed:
-        mine = (table.c.GATEWAY_LABEL == bindparam("l")) & (table.c.CLAIM == bindparam("k"))
-        connection.execute(delete(table).where(mine), freed)
+        connection.execute(_DELETE_CLAIMS, freed)
     if made:
-        connection.execute(insert(table), made)
+        connection.execute(_INSERT_CLAIMS, made)
 
 
 def _write_heads(connection: Connection, loaded: Loaded) -> None:
-    table = schema.heads
     rows = [
         dict(
-            l=label,
+            b_GATEWAY_LABEL=label,
             REVISION=state.head.revision,
             DIGEST=state.head.digest.total,
             ARTIFACT_COUNT=state.head.digest.count,
         )
         for label, state in loaded.states.items()
     ]
-    connection.execute(update(table).where(table.c.GATEWAY_LABEL == bindparam("l")), rows)
+    connection.execute(_UPDATE_HEADS, rows)
 
 
 def _write_requests(
@@ -224,4 +259,4 @@ def _write_requests(
                 SAVED_AT=request.published_at,
             )
         )
-    connection.execute(insert(schema.requests), rows)
+    connection.execute(_INSERT_REQUESTS, rows)

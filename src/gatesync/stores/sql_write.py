@@ -9,7 +9,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Connection, Table, delete, exists, insert, literal, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from gatesync.artifacts.changes import Entry, Head, Instruction
 from gatesync.artifacts.errors import ProblemsError
@@ -23,8 +35,42 @@ from gatesync.stores.store import Refused, SaveOutcome
 __all__ = ["append", "compact", "lock_heads"]
 
 
+REQUESTS_KEPT_MS: Final = 7 * 24 * 3600 * 1000  # how long an idempotency key is remembered
 DIGESTS_KEPT: Final = 100_000  # revisions below the floor that can still prove a history
+
+# Statements are built once: building one anew costs more than SQLite takes to run it.
+
+
+def _among(table: Table, name: str, columns: Iterable[Column[Any]]) -> Select[Any]:
+    """Rows of a label whose column is among some values."""
+    # A label at a time: SQLite scans the table for pairs, MariaDB drops to a tenth for two INs.
+    mine = table.c.GATEWAY_LABEL == bindparam("label")
+    return select(*columns).where(mine, table.c[name].in_(bindparam("values", expanding=True)))
+
+
 _LIGHT: Final = [column for column in schema.artifacts.c if column.name != "ARTIFACT"]
+_ARTIFACTS: Final = _among(schema.artifacts, "API_ID", _LIGHT)
+_CLAIMS_HELD: Final = _among(schema.claims, "API_ID", schema.claims.c)
+_CLAIMS_WANTED: Final = _among(schema.claims, "CLAIM", schema.claims.c)
+_IDENTITIES: Final = select(schema.details).where(
+    schema.details.c.API_ID.in_(bindparam("values", expanding=True))
+)
+_REQUESTS: Final = select(schema.requests).where(
+    schema.requests.c.IDEMPOTENCY_KEY.in_(bindparam("values", expanding=True))
+)
+_LOCK_HEADS: Final = (
+    select(schema.heads)
+    .where(schema.heads.c.GATEWAY_LABEL.in_(bindparam("values", expanding=True)))
+    .order_by(schema.heads.c.GATEWAY_LABEL)
+    .with_for_update()
+)
+_NEW_HEAD: Final[dict[str, Any]] = {
+    "REVISION": 0,
+    "DIGEST": "0" * 64,
+    "ARTIFACT_COUNT": 0,
+    "FLOOR": 0,
+}
+_INSERT_HEADS: Final = insert(schema.heads)
 
 # By idempotency key: the fingerprint of what was asked, and the answer.
 _Known: TypeAlias = dict[str, tuple[str, SaveOutcome | Refused]]
@@ -63,24 +109,25 @@ def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dic
 
     The order is what keeps two publishers from waiting for each other in a circle.
     """
-    table = schema.heads
-    for label in labels:
-        row = dict(GATEWAY_LABEL=label, REVISION=0, DIGEST="0" * 64, ARTIFACT_COUNT=0, FLOOR=0)
-        columns = [literal(value, table.c[name].type) for name, value in row.items()]
-        there = exists().where(table.c.GATEWAY_LABEL == label)
-        connection.execute(insert(table).from_select(list(row), select(*columns).where(~there)))
-    found: dict[str, Head] = {}
-    for some in chunked(labels):
-        query = select(table).where(table.c.GATEWAY_LABEL.in_(some))
-        locking = query.order_by(table.c.GATEWAY_LABEL).with_for_update()
-        found.update(
-            (row.GATEWAY_LABEL, head_of(row, epoch)) for row in connection.execute(locking)
-        )
-    return found
+    found = _select_heads(connection, epoch, labels)
+    missing = [dict(_NEW_HEAD, GATEWAY_LABEL=label) for label in labels if label not in found]
+    if not missing:
+        return found
+    connection.execute(_INSERT_HEADS, missing)
+    return _select_heads(connection, epoch, labels)
+
+
+def _select_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dict[str, Head]:
+    return {
+        row.GATEWAY_LABEL: head_of(row, epoch)
+        for some in chunked(labels)
+        for row in connection.execute(_LOCK_HEADS, {"values": some})
+    }
 
 
 def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
     """Drop what no revision from the new floor on needs; answer with the floor."""
+    _forget_requests(connection)
     head = lock_heads(connection, epoch, [label])[label]
     heads, changes = schema.heads, schema.changes
     old = connection.scalar(select(heads.c.FLOOR).where(heads.c.GATEWAY_LABEL == label)) or 0
@@ -111,11 +158,16 @@ def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
     return floor
 
 
+def _forget_requests(connection: Connection) -> None:
+    saved_at = schema.requests.c.SAVED_AT
+    newest = connection.scalar(select(func.max(saved_at))) or 0
+    connection.execute(delete(schema.requests).where(saved_at < newest - REQUESTS_KEPT_MS))
+
+
 def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:
-    table = schema.requests
     known: _Known = {}
     for some in chunked(sorted(keys)):
-        for row in connection.execute(select(table).where(table.c.IDEMPOTENCY_KEY.in_(some))):
+        for row in connection.execute(_REQUESTS, {"values": some}):
             saved = msgspec.json.decode(row.OUTCOME, type=SavedOutcome)
             sets = (read_change_set(connection, epoch, *each) for each in saved.change_sets)
             kept = tuple(each for each in sets if each is not None)
@@ -156,7 +208,7 @@ def _load(
     rows = {
         (label, row.API_ID): row
         for label, ids in named.items()
-        for row in _rows(connection, _LIGHT, schema.artifacts, label, "API_ID", ids)
+        for row in _rows(connection, _ARTIFACTS, label, ids)
     }
     claims = {
         label: _load_claims(connection, label, named[label], wanted[label]) for label in heads
@@ -183,35 +235,26 @@ def _load_claims(
     connection: Connection, label: str, api_ids: set[str], keys: set[str]
 ) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
     """Who owns what these artifacts hold, or want: owners by claim, and claims by owner."""
-    table = schema.claims
     owned: dict[str, set[str]] = {}
     owners: dict[str, str] = {}
-    for row in _rows(connection, table.c, table, label, "API_ID", api_ids):
+    for row in _rows(connection, _CLAIMS_HELD, label, api_ids):
         owned.setdefault(row.API_ID, set()).add(row.CLAIM)
         owners[row.CLAIM] = row.API_ID
-    for row in _rows(connection, table.c, table, label, "CLAIM", keys):
+    for row in _rows(connection, _CLAIMS_WANTED, label, keys):
         owners[row.CLAIM] = row.API_ID
     return owners, {api_id: frozenset(keys) for api_id, keys in owned.items()}
 
 
 def _load_identities(connection: Connection, api_ids: set[str]) -> dict[str, Identity]:
-    table = schema.details
     return {
         row.API_ID: identity_of(row)
         for some in chunked(sorted(api_ids))
-        for row in connection.execute(select(table).where(table.c.API_ID.in_(some)))
+        for row in connection.execute(_IDENTITIES, {"values": some})
     }
 
 
 def _rows(
-    connection: Connection,
-    columns: Iterable[Column[Any]],
-    table: Table,
-    label: str,
-    name: str,
-    values: set[str],
+    connection: Connection, query: Select[Any], label: str, values: set[str]
 ) -> Iterator[Any]:
-    # A label at a time: SQLite scans the table for pairs, MariaDB drops to a tenth for two INs.
     for some in chunked(sorted(values)):
-        query = select(*columns).where(table.c.GATEWAY_LABEL == label, table.c[name].in_(some))
-        yield from connection.execute(query)
+        yield from connection.execute(query, {"label": label, "values": some})

@@ -1,0 +1,115 @@
+"""What an idle gateway costs: memory, and CPU over idle seconds, as /proc tells it.
+
+A publisher on SQLite holds artifacts; one gateway, a process of its own, follows them over HTTP:
+once with a broker, and once without one, when it asks for heads itself each heartbeat.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from parts import GATESYNC, artifact_of, free_port, print_result, role, wait_until
+
+from gatesync.artifacts import canonical
+from gatesync.cli.session import Target, call
+from gatesync.config import Secret
+from gatesync.publisher.requests import ChangeAnswer
+from gatesync.web.client import HttpClient
+
+LABEL = "Default"
+MEMORY_MB = 80.0
+CPU_SECONDS = 0.06  # in 60 idle seconds: a thousandth of a core
+
+
+def main() -> None:
+    """Measure, and print one line for each of the two ways."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--artifacts", type=int, default=1_000)
+    parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
+    parser.add_argument("--seconds", type=float, default=60.0, help="idle seconds measured")
+    options = parser.parse_args()
+    for broker in (True, False):
+        with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
+            figures = _measure(Path(folder), options, broker=broker)
+        print_result(
+            "idle_gateway",
+            broker=broker,
+            n=options.artifacts,
+            bytes=options.size,
+            seconds=options.seconds,
+            **figures,
+        )
+
+
+def _measure(folder: Path, options: argparse.Namespace, *, broker: bool) -> dict[str, Any]:
+    ports = {name: free_port() for name in ("publisher", "gateway", "broker")}
+    with ExitStack() as stack:
+        shared = f"[apim.event_hub]\nenable = {str(broker).lower()}\n"
+        hub = f"[gatesync.traffic_manager]\nlisten = '127.0.0.1:{ports['broker']}'\n"
+        control = folder / "control.toml"
+        listen = f"[gatesync.publisher]\nlisten = '127.0.0.1:{ports['publisher']}'\n"
+        control.write_text(f"[gatesync]\ndata = 'control'\n{listen}{hub}{shared}")
+        if broker:
+            stack.enter_context(role("traffic-manager", control, folder / "tm.log"))
+        stack.enter_context(role("publisher", control, folder / "publisher.log"))
+        url = f"http://127.0.0.1:{ports['publisher']}"
+        wait_until(f"{url}/health/ready")
+        create = [GATESYNC, "token", "create", "--role", "node", "--id", "idle", "--label", LABEL]
+        token = subprocess.check_output([*create, "--config", str(control)], text=True).strip()
+        _publish(folder / "control" / "client.toml", options)
+        config = folder / "gateway.toml"
+        config.write_text(
+            f"[gatesync]\ndata = 'gateway'\nnode_id = 'idle'\n"
+            f"[gatesync.gateway]\nlisten = '127.0.0.1:{ports['gateway']}'\ntoken = '{token}'\n"
+            f"[apim.sync_runtime_artifacts.gateway]\ngateway_labels = ['{LABEL}']\n"
+            f"[apim.event_hub]\nservice_url = '{url}'\n"
+        )
+        gateway = stack.enter_context(role("gateway", config, folder / "gateway.log"))
+        wait_until(f"http://127.0.0.1:{ports['gateway']}/health/ready")
+        time.sleep(5)  # the first heartbeat's work is start-up, not idleness
+        before = _cpu_seconds(gateway.pid)
+        time.sleep(options.seconds)
+        cpu, resident = _cpu_seconds(gateway.pid) - before, _resident_mb(gateway.pid)
+    target = CPU_SECONDS * options.seconds / 60
+    return {
+        "resident_mb": round(resident, 1),
+        "cpu_seconds": round(cpu, 3),
+        "target": {"resident_mb": MEMORY_MB, "cpu_seconds": target},
+        "met": resident < MEMORY_MB and cpu < target,
+    }
+
+
+def _publish(client_file: Path, options: argparse.Namespace) -> None:
+    import tomllib
+
+    known = tomllib.loads(client_file.read_text())
+    target = Target(known["publisher"], Secret(known["token"]))
+    contents = [canonical.encode(artifact_of(n, options.size)) for n in range(options.artifacts)]
+
+    async def work(client: HttpClient) -> None:
+        for start in range(0, len(contents), 500):
+            items = [{"artifact": msgspec.Raw(each)} for each in contents[start : start + 500]]
+            await client.post("/v1/changes", {"labels": [LABEL], "publish": items}, ChangeAnswer)
+
+    call(target, work)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process: fields 14 and 15 of /proc/PID/stat, in ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    main()

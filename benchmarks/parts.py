@@ -1,0 +1,103 @@
+"""What the benchmarks share: artifacts of a given size, processes, and one line of JSON."""
+
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gatesync.artifacts import canonical
+from gatesync.artifacts.model import SUPER_TENANT, Artifact, Identity, Part
+from gatesync.artifacts.synapse import SYNAPSE_NAMESPACE
+
+__all__ = ["artifact_of", "free_port", "print_result", "quantiles", "role", "wait_until"]
+
+GATESYNC = str(Path(sys.executable).parent / "gatesync")
+
+
+def artifact_of(number: int, size: int = 4096, edit: int = 0) -> Artifact:
+    """An API whose canonical form has exactly `size` bytes; `edit` makes another content."""
+    name = f"Bench{number:06d}API"
+
+    def make(padding: int) -> Artifact:
+        filler = "".join(chr(97 + (number * 31 + edit * 17 + i * i) % 26) for i in range(padding))
+        xml = (
+            f'<api xmlns="{SYNAPSE_NAMESPACE}" name="{name}" context="/bench/{number}" '
+            f'version="1.0.0"><resource methods="GET" uri-template="/*"><inSequence>'
+            f"<!-- {edit:08d} {filler} --><respond/></inSequence></resource></api>"
+        )
+        part = Part("api", name, f"api/{name}.xml", xml.encode())
+        identity = Identity(SUPER_TENANT, "api", name, "1.0.0")
+        return Artifact(identity, identity.default_api_id(), (part,))
+
+    return make(size - len(canonical.encode(make(0))))
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p99 and max of measured milliseconds, rounded to microseconds."""
+    ordered = sorted(values)
+    at99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return {
+        "p50": round(statistics.median(ordered), 3),
+        "p99": round(at99, 3),
+        "max": round(ordered[-1], 3),
+    }
+
+
+def print_result(benchmark: str, **figures: Any) -> None:
+    """Print one line of JSON with the machine that it was measured on."""
+    machine = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    print(json.dumps({"benchmark": benchmark, **figures, "machine": machine}), flush=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(url: str, seconds: float = 60.0) -> None:
+    """Wait until a health URL answers with 200."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+@contextmanager
+def role(name: str, config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `gatesync NAME --config FILE` while the block runs."""
+    with ExitStack() as stack:
+        out = stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(
+            [GATESYNC, name, "--config", str(config)], stdout=out, stderr=out, cwd=config.parent
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

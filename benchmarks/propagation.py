@@ -1,0 +1,279 @@
+"""Publish → durable → deployed and acked on N gateways, against the raw broker.
+
+The gateways are real agents (informer, digest check, label digest, memory engine, report), each
+with a connection of its own, spread over a few processes. The limit is measured in the same run,
+in alternation: one durable commit of the same bytes into SQLite, and raw NATS delivering the same
+message to as many subscribers, in as many processes, that answer once.
+"""
+
+import argparse
+import asyncio
+import json
+import sqlite3
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import uvloop
+from parts import artifact_of, print_result, quantiles
+from prometheus_client import CollectorRegistry
+
+from gatesync.artifacts import canonical
+from gatesync.artifacts.changes import Cursor
+from gatesync.cli.logs import configure_logs
+from gatesync.config import LogFormat, LogLevel
+from gatesync.engines.memory import MemoryEngine
+from gatesync.events.messages import announce_change, encode
+from gatesync.events.nats import open_nats_hub
+from gatesync.events.nats_server import run_nats_server
+from gatesync.gateway.agent import Agent
+from gatesync.publisher.cluster import ClusterAnswer
+from gatesync.publisher.fleet import ReceiptStatus
+from gatesync.publisher.http import publisher_app
+from gatesync.publisher.requests import ChangeRequest, PublishItem
+from gatesync.publisher.service import Publisher
+from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.stores.sql import open_sql_store
+from gatesync.web.app import AppState
+from gatesync.web.client import open_client
+from gatesync.web.guard import Guard
+from gatesync.web.server import serve
+
+LABEL = "Default"
+HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
+TARGET = 1.4  # times the limit
+
+
+def main() -> None:
+    """Run the benchmark, or one of its worker processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gateways", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--size", type=int, default=4_096, help="bytes of an artifact, canonical")
+    parser.add_argument("--processes", type=int, default=2, help="that share the gateways")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    configure_logs(LogFormat.CONSOLE, LogLevel.ERROR)
+    if options.worker:
+        work = json.loads(options.worker)
+        uvloop.run((_agents if work["kind"] == "agents" else _answerers)(work))
+        return
+    for gateways in options.gateways:
+        with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
+            uvloop.run(_measure(Path(folder), gateways, options))
+
+
+async def _measure(folder: Path, gateways: int, options: argparse.Namespace) -> None:
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(run_nats_server(folder / "broker", port=0))
+        users = broker.credentials
+        hub = await stack.enter_async_context(
+            open_nats_hub(
+                [broker.connect_url],
+                user=users.publisher.user,
+                password=users.publisher.password,
+                name="bench",
+            )
+        )
+        store = await stack.enter_async_context(open_sql_store(f"sqlite:///{folder}/a.db"))
+        publisher = Publisher(store, hub, "bench", heartbeat=HEARTBEAT)
+        running = asyncio.create_task(publisher.run())
+        stack.push_async_callback(_cancel, running)
+        token = TokenFile(folder / "tokens.json").create(Role.READ, "bench")
+        url = await stack.enter_async_context(_serve(publisher, folder))
+        work = {"url": url, "token": token, "broker": broker.connect_url,
+                "user": users.gateway.user, "password": users.gateway.password}  # fmt: skip
+        shares = _shares(gateways, options.processes)
+        for first, count in shares:
+            await _start(stack, work | {"kind": "agents", "first": first, "count": count})
+        await _until(lambda: len(publisher.fleet.nodes()) == gateways)
+        for first, count in shares:
+            await _start(stack, work | {"kind": "answerers", "first": first, "count": count})
+        raw = await _raw_limit(stack, work, folder, gateways)
+        ours: list[float] = []
+        limit: list[float] = []
+        for number in range(options.rounds + 5):
+            artifact = artifact_of(number, options.size)
+            mine = await _publish(publisher, artifact, gateways)
+            message = _message(artifact, number)
+            theirs = await raw(canonical.encode(artifact), message)
+            if number >= 5:  # the first ones warm up caches and connections
+                ours.append(mine)
+                limit.append(theirs)
+        ratio = quantiles(ours)["p50"] / quantiles(limit)["p50"]
+        print_result(
+            "propagation",
+            gateways=gateways,
+            n=options.rounds,
+            bytes=options.size,
+            processes=len(shares),
+            ms=quantiles(ours),
+            limit_ms=quantiles(limit),
+            ratio=round(ratio, 2),
+            target=TARGET,
+            met=ratio <= TARGET,
+        )
+
+
+async def _publish(publisher: Publisher, artifact: Any, gateways: int) -> float:
+    """Milliseconds from the request to the last gateway's ack."""
+    document = msgspec.json.decode(canonical.encode(artifact))
+    request = ChangeRequest(labels=(LABEL,), publish=(PublishItem(document),))
+    started = time.perf_counter()
+    answer = await publisher.change(request, str(uuid.uuid4()), 0)
+    cursor = Cursor(answer.heads[0].epoch, answer.heads[0].revision)
+    version = -1
+    while True:
+        fleet = publisher.fleet
+        if fleet.version - version >= 1 and _all_have(publisher, cursor, gateways):
+            return (time.perf_counter() - started) * 1000
+        version = fleet.version
+        await fleet.change(version, 10.0)
+
+
+def _all_have(publisher: Publisher, cursor: Cursor, gateways: int) -> bool:
+    receipts = publisher.fleet.receipts(LABEL, cursor)
+    return sum(each.status is ReceiptStatus.APPLIED for each in receipts) == gateways
+
+
+async def _raw_limit(
+    stack: AsyncExitStack, work: dict[str, Any], folder: Path, gateways: int
+) -> Callable[[bytes, bytes], Awaitable[float]]:
+    """Get ready to measure the limit; answers with what measures it once."""
+    users = json.loads((folder / "broker" / "broker-credentials.json").read_text())["publisher"]
+    client = await nats.connect(work["broker"], user=users["user"], password=users["password"])
+    stack.push_async_callback(client.close)
+    answers, enough = 0, asyncio.Event()
+
+    async def answered(_: Any) -> None:
+        nonlocal answers
+        answers += 1
+        if answers == gateways:
+            enough.set()
+
+    await client.subscribe("gatesync.report.raw.>", cb=answered)
+    await client.flush()
+    database = sqlite3.connect(folder / "raw.db", isolation_level=None)
+    stack.callback(database.close)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("CREATE TABLE a (id INTEGER PRIMARY KEY, artifact BLOB)")
+
+    async def measure(content: bytes, message: bytes) -> float:
+        nonlocal answers
+        answers = 0
+        enough.clear()
+        started = time.perf_counter()
+        database.execute("INSERT INTO a (artifact) VALUES (?)", (content,))
+        await client.publish("gatesync.label.raw", message)
+        async with asyncio.timeout(30):
+            await enough.wait()
+        return (time.perf_counter() - started) * 1000
+
+    async with asyncio.timeout(60):  # all answerers are there when all have answered once
+        while True:
+            try:
+                async with asyncio.timeout(1):
+                    await measure(b"", b"")
+                return measure
+            except TimeoutError:
+                continue
+
+
+def _message(artifact: Any, revision: int) -> bytes:
+    """The bytes that an event with this artifact has."""
+    from gatesync.artifacts.changes import Change, ChangeSet, Entry, Instruction
+    from gatesync.artifacts.digests import EMPTY_LABEL, digest_of
+
+    content = canonical.encode(artifact)
+    identity = artifact.identity
+    entry = Entry(artifact.api_id, identity.tenant, identity.kind, identity.name,
+                  identity.version, "/bench", digest_of(content), len(content))  # fmt: skip
+    change = Change(Instruction.PUBLISH, entry)
+    change_set = ChangeSet(LABEL, str(uuid.uuid4()), revision + 1, revision, (change,),
+                           EMPTY_LABEL, 0)  # fmt: skip
+    return encode(announce_change(change_set, {entry.digest: content}))
+
+
+def _serve(publisher: Publisher, folder: Path) -> Any:
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def serving() -> Any:
+        async def ready() -> tuple[bool, str]:
+            return True, ""
+
+        cluster = ClusterAnswer("bench", publisher.saver.epoch, int(HEARTBEAT * 1000), None)
+        app = publisher_app(publisher, cluster, AppState(ready, CollectorRegistry()))
+        registry = TokenRegistry(folder / "tokens.json")
+        async with serve(Guard(app, registry.authenticate, 1 << 26), "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}"
+
+    return serving()
+
+
+async def _agents(work: dict[str, Any]) -> None:
+    """A worker: gateways that follow one label."""
+    async with open_client(work["url"], work["token"], timeout=60.0) as client:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(work["first"], work["first"] + work["count"]):
+                name = f"bench-{number}"
+
+                def open_hub(name: str = name) -> Any:
+                    return open_nats_hub(
+                        [work["broker"]], user=work["user"], password=work["password"], name=name
+                    )
+
+                agent = Agent(name, [LABEL], client, MemoryEngine(), open_hub, heartbeat=HEARTBEAT)
+                tasks.create_task(agent.run())
+
+
+async def _answerers(work: dict[str, Any]) -> None:
+    """A worker: raw subscribers that answer each message once."""
+    for number in range(work["first"], work["first"] + work["count"]):
+        client = await nats.connect(work["broker"], user=work["user"], password=work["password"])
+
+        async def answer(_: Any, client: Any = client, subject: str = str(number)) -> None:
+            await client.publish(f"gatesync.report.raw.{subject}", b"ok")
+
+        await client.subscribe("gatesync.label.raw", cb=answer)
+    await asyncio.Event().wait()
+
+
+async def _start(stack: AsyncExitStack, work: dict[str, Any]) -> None:
+    command = [sys.executable, __file__, "--worker", json.dumps(work)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+
+    async def end() -> None:
+        process.kill()
+        await process.wait()
+
+    stack.push_async_callback(end)
+
+
+def _shares(gateways: int, processes: int) -> list[tuple[int, int]]:
+    processes = min(processes, gateways)
+    bounds = [gateways * number // processes for number in range(processes + 1)]
+    return [(first, last - first) for first, last in zip(bounds, bounds[1:], strict=False)]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+if __name__ == "__main__":
+    main()
