@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor, Head
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
@@ -166,7 +166,7 @@ async def post_changes(
     request: _Ask,
     data: ChangeRequest,
     idempotency_key: Annotated[
-        str | None, Parameter(header="Idempotency-Key", max_length=200)
+        str | None, HeaderParameter(name="Idempotency-Key", max_length=200)
     ] = None,
 ) -> ChangeAnswer:
     """Publish and remove. Durable when it answers; a repeated key changes nothing."""
@@ -177,7 +177,7 @@ async def post_changes(
 
 @get("/v1/heads")
 async def get_heads(
-    request: _Ask, labels: Annotated[list[str], Parameter(query="label")]
+    request: _Ask, labels: Annotated[list[str], QueryParameter(name="label")]
 ) -> HeadsAnswer:
     """Where these labels stand. One never used is at revision 0."""
     for label in labels:
@@ -198,7 +198,7 @@ async def get_manifest(
     request: _Ask,
     label: str,
     after: str = "",
-    limit: Annotated[int, Parameter(ge=1, le=PAGE_LIMIT)] = 1_000,
+    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT)] = 1_000,
     epoch: str = "",
     revision: int = 0,
     at_epoch: str = "",
@@ -288,7 +288,7 @@ async def get_receipts(
     revision: int,
     first: int | None = None,
     version: int = -1,
-    wait: Annotated[float, Parameter(ge=0, le=WAIT_SECONDS)] = 0,
+    wait: Annotated[float, QueryParameter(ge=0, le=WAIT_SECONDS)] = 0,
 ) -> ReceiptsAnswer:
     """What each gateway of a label did about a revision, or about all from `first` to it.
 
