@@ -107,19 +107,25 @@ async def gateway_role(settings: Settings) -> None:
 
 def node_token(settings: Settings) -> str:
     """The node's own token. Raises `ConfigError` where there is none."""
-    gateway = settings.gateway
-    if gateway.token is not None:
-        return gateway.token.reveal()
+    gateway, key = settings.gateway, "gatesync.gateway.token_file"
     path = gateway.token_file or settings.data / "gateway.token"
-    if gateway.token_file is None and not path.exists():
+    if gateway.token is not None:
+        secret, key = gateway.token, "gatesync.gateway.token"
+    elif gateway.token_file is None and not path.exists():
         node, label = settings.server.node_id, gateway.gateway_labels[0]
         reason = (
             "this gateway has no token; on the publisher run: gatesync token create "
             f"--role node --id {node} --label '{label}' ..., "
             f"and put what it prints into {path} (chmod 600)"
         )
-        raise ConfigError([ConfigProblem(reason, "gatesync.gateway.token_file")])
-    return read_secret_file(path, "gatesync.gateway.token_file").reveal()
+        raise ConfigError([ConfigProblem(reason, key)])
+    else:
+        secret = read_secret_file(path, key)
+    text = secret.reveal()
+    if not (text.isascii() and text.isprintable()):
+        reason = "holds a line break or a letter that no token has; copy the token anew"
+        raise ConfigError([ConfigProblem(reason, key)])
+    return text
 
 
 def _admin_token(settings: Settings) -> str:

@@ -16,11 +16,20 @@ import msgspec
 __all__ = ["AnsweredError", "HttpClient", "Response", "UnreachableError", "open_client"]
 
 IDLE_SECONDS: Final = 60.0  # shorter than the server's keep-alive, so that it never closes first
+_NEVER_SENT: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
 _T = TypeVar("_T")
 
 
 class UnreachableError(Exception):
-    """No answer came: the service is down, too slow, or not what the URL says."""
+    """No answer came: the service is down, too slow, or not what the URL says.
+
+    Attributes:
+        unsure: the request may have arrived, and nobody knows what became of it.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        self.unsure = unsure
+        super().__init__(message)
 
 
 class AnsweredError(Exception):
@@ -125,9 +134,11 @@ class HttpClient:
                 method, url, headers=sent, content=body, extensions={"timeout": limits}
             )
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
-            raise UnreachableError(f"{self.url} cannot be reached: {_said(error)}") from error
+            said = f"{self.url} cannot be reached: {_said(error)}"
+            raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
         except httpcore.TimeoutException as error:
-            raise UnreachableError(f"{self.url} did not answer in {seconds:g} s") from error
+            said = f"{self.url} did not answer in {seconds:g} s"
+            raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
         if not (200 <= response.status < 300 or response.status == 304):
             raise AnsweredError(f"{self.url}{path}", response.status, response.content)
         found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
@@ -149,15 +160,26 @@ async def open_client(
     """Open a client with a small pool of kept connections.
 
     Raises:
-        ValueError: the URL is not `http://` or `https://` with a host.
+        ValueError: the URL is not `http://` or `https://` with a host, or the token holds what
+            no header can.
     """
-    parsed = urlsplit(url)
-    if parsed.scheme not in {"http", "https"} or not parsed.hostname:
+    if not _is_service(url):
         raise ValueError(f"{url!r} is not a URL of a service; write http://HOST:PORT")
+    if token and not (token.isascii() and token.isprintable()):
+        raise ValueError("the token holds a line break or a letter that no token has; copy it anew")
     async with httpcore.AsyncConnectionPool(
         max_connections=8, max_keepalive_connections=4, keepalive_expiry=IDLE_SECONDS, retries=0
     ) as pool:
         yield HttpClient(pool, url, token, timeout)
+
+
+def _is_service(url: str) -> bool:
+    try:
+        parsed = urlsplit(url)
+        known = parsed.scheme in {"http", "https"} and bool(parsed.hostname) and parsed.port != 0
+    except ValueError:  # such as a port of 99999
+        return False
+    return known and url.isascii() and url.isprintable() and " " not in url
 
 
 def _said(error: BaseException) -> str:
