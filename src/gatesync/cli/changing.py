@@ -39,6 +39,8 @@ __all__ = [
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024  # of canonical bytes in one request
 CHUNK_ITEMS: Final = 1_000
+ATTEMPTS: Final = 4  # to reach a publisher that is not there: a second or two
+UNSURE_SECONDS: Final = 30.0  # in which a publisher that died with our request is to come back
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -246,12 +248,35 @@ def _chunks(artifacts: Sequence[Artifact]) -> Iterator[list[Artifact]]:
 
 
 async def _change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
-    """Send a change, again if no answer came: the key makes that safe (promise 3)."""
+    """Send a change, again if no answer came: the key makes that safe (promise 3).
+
+    A publisher that is not there is soon given up. One that may have taken the change and then
+    fell silent is waited for: it alone knows what became of it.
+    """
+    # stamina's own hook would write log lines to standard output, beside the answer.
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    async for attempt in stamina.retry_context(on=UnreachableError, attempts=4, timeout=30.0):
+    failures, unsure = 0, False
+
+    def worth_trying_again(error: Exception) -> bool:
+        nonlocal failures, unsure
+        if not isinstance(error, UnreachableError):
+            return False
+        failures, unsure = failures + 1, unsure or error.unsure
+        return unsure or failures < ATTEMPTS
+
+    async for attempt in stamina.retry_context(
+        on=worth_trying_again, attempts=None, timeout=UNSURE_SECONDS, wait_max=2.0
+    ):
         with attempt:
             return await client.post("/v1/changes", body, ChangeAnswer, headers=key)
     raise AssertionError("retry_context ends by an answer or an exception")
+
+
+def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    print(
+        f"gatesync: {details.caused_by}; trying again in {details.wait_for:.1f} s", file=sys.stderr
+    )
 
 
 class _progress:  # noqa: N801 - used as a function

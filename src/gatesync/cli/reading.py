@@ -46,6 +46,9 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
         return []
     if path.is_file() or (path / FOLDER_FILE).exists():
         return [path]
+    if not path.is_dir():
+        problems.append(Problem("neither a file nor a folder", where=str(path)))
+        return []
     folders = sorted(each.parent for each in path.glob(f"*/{FOLDER_FILE}"))
     if not folders:
         reason = f"neither this folder nor one in it has an {FOLDER_FILE}"

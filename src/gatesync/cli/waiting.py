@@ -1,6 +1,7 @@
 """`--wait`: until enough gateways have it, or the time is up; and who has it, and who not."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from gatesync.web.client import HttpClient
 __all__ = ["Awaited", "Goal", "parse_goal", "wait_for"]
 
 POLL_SECONDS: Final = 5.0  # one long poll; a lost gateway is noticed between two
+_COUNT: Final = re.compile(r"([0-9]{1,6})(%?)")
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -51,10 +53,12 @@ def parse_goal(wait: str, expect: int | None) -> Goal:
     """Read `all`, `N` or `P%`. Raises `Problem` for anything else."""
     if wait == "all":
         return Goal(None, 1.0, expect)
-    if wait.endswith("%") and wait[:-1].isdigit() and int(wait[:-1]) <= 100:
-        return Goal(None, int(wait[:-1]) / 100, expect)
-    if wait.isdigit():
-        return Goal(int(wait), 1.0, expect)
+    if found := _COUNT.fullmatch(wait):
+        number = int(found[1])
+        if not found[2]:
+            return Goal(number, 1.0, expect)
+        if number <= 100:
+            return Goal(None, number / 100, expect)
     raise Problem(f"--wait {wait!r} is not understood; write all, a number, or a share such as 95%")
 
 
