@@ -1,0 +1,1 @@
+"""`make demo`: a real cluster on this machine, what is done to it, and who has what after that."""

@@ -1,0 +1,23 @@
+"""Runs the demo: `python scripts/demo`, or `python -m demo` with `scripts` on the path."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Read the arguments and run; 0 when everything was where it should be, else 1."""
+    if not __package__:  # run as a folder: then the folder itself is on the path, not its parent
+        sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from demo.story import run
+
+    parser = argparse.ArgumentParser(prog="demo", description="A gatesync cluster at work.")
+    parser.add_argument("--keep", action="store_true", help="keep the folder, with all the logs")
+    parser.add_argument("--quick", action="store_true", help="fewer artifacts and measurements")
+    parser.add_argument("--folder", type=Path, help="must not exist yet; default: build/demo")
+    chosen = parser.parse_args()
+    return run(chosen.folder, keep=chosen.keep, quick=chosen.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The demo from its first line to its last."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from demo.cluster import Cluster, open_cluster
+from demo.layout import GATEWAYS, HEARTBEAT_SECONDS, Layout
+from demo.processes import DemoError
+from demo.stage import Stage, say
+from demo.steps import STEPS, Step, measure, publish_everything
+from demo.verdicts import Tally
+
+__all__ = ["run"]
+
+FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
+
+
+def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
+    """Run the demo; the last line on standard output is one JSON document.
+
+    Args:
+        folder: for everything that the processes write; must not exist. None: `build/demo` in
+            the checkout, in place of what an earlier run left there.
+        keep: do not remove the folder at the end.
+        quick: fewer artifacts and measurements.
+    """
+    if folder is None:
+        folder = FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        print(f"demo: {folder} exists; name a folder that does not", file=sys.stderr)
+        return 2
+    tally = Tally(len(GATEWAYS))
+    try:
+        asyncio.run(_until_stopped(folder.resolve(), tally, quick=quick))
+    except (DemoError, OSError, ExceptionGroup) as error:
+        for each in _leaves(error):
+            tally.fail(f"{type(each).__name__}: {each}")
+    except KeyboardInterrupt:
+        tally.fail("interrupted")
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    for reason in tally.failures:
+        print(f"demo: {reason}", file=sys.stderr)
+    print(json.dumps(tally.document()), flush=True)
+    return 0 if tally.ok else 1
+
+
+async def _until_stopped(folder: Path, tally: Tally, *, quick: bool) -> None:
+    """Tell the story; SIGTERM ends it as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await _tell(folder, tally, quick=quick)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _tell(folder: Path, tally: Tally, *, quick: bool) -> None:
+    began = time.monotonic()
+    say("gatesync demo: a cluster of separate processes on this machine", 0)
+    say(
+        f"heartbeats come each {HEARTBEAT_SECONDS:g} s here, to keep it short; the default is 5 s",
+        0,
+    )
+    async with open_cluster(Layout.make(folder)) as cluster:
+        _introduce(cluster, time.monotonic() - began)
+        stage = Stage(cluster, tally, folder / "input")
+        for number, (step, options) in enumerate(_steps(quick=quick), 1):
+            say()
+            say(f"{number}. {(step.__doc__ or '').splitlines()[0]}", 0)
+            started = time.monotonic()
+            await step(stage, **options)
+            say(f"(the step took {time.monotonic() - started:.1f} s)")
+        tally.finished = True
+    say()
+    say(f"All processes are stopped. The demo took {time.monotonic() - began:.0f} s.", 0)
+
+
+def _steps(*, quick: bool) -> list[tuple[Step, dict[str, int]]]:
+    counts: dict[Step, dict[str, int]] = {}
+    if quick:
+        counts = {publish_everything: {"generated": 10}, measure: {"edits": 10}}
+    return [(step, counts.get(step, {})) for step in STEPS]
+
+
+def _introduce(cluster: Cluster, seconds: float) -> None:
+    addresses = {"traffic-manager": cluster.layout.broker, "publisher": cluster.layout.publisher}
+    addresses |= cluster.layout.gateways
+    say()
+    for process in cluster.processes:
+        label = GATEWAYS.get(process.name, "")
+        address = addresses[process.name]
+        say(f"{process.name:<16} pid {process.pid:<8} {address:<16} {label}".rstrip())
+    say(f"(all ready after {seconds:.1f} s)")
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in _leaves(each)]
