@@ -226,8 +226,9 @@ class Publisher:
         async with hub.reports() as listener:
             while True:
                 message = await listener.next()
-                if isinstance(message, Lost):
-                    continue  # the nodes' next heartbeats say it all again
+                if isinstance(message, Lost):  # the nodes' next heartbeats say it all again
+                    self.announcer.beat()  # and what we announced meanwhile may be lost as well
+                    continue
                 try:
                     self.fleet.receive(decode_report(message))
                 except FormatError as error:
