@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,12 +49,13 @@ async def traffic_manager_role(
     """Run the embedded broker until cancelled."""
     listen, binary = settings.traffic_manager.listen, settings.traffic_manager.binary
     _make_data(settings)
-    async with run_nats_server(
-        settings.data, host=listen.host, port=listen.port, binary=binary
-    ) as server:
-        _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
-        listening()
-        await asyncio.Event().wait()
+    with _only_broker(settings.data):
+        async with run_nats_server(
+            settings.data, host=listen.host, port=listen.port, binary=binary
+        ) as server:
+            _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
+            listening()
+            await asyncio.Event().wait()
 
 
 async def publisher_role(
@@ -121,6 +123,20 @@ async def up_role(settings: Settings) -> None:
 def tokens_path(settings: Settings) -> Path:
     """Where the publisher keeps the hashes of its tokens."""
     return settings.data / "tokens.json"
+
+
+@contextlib.contextmanager
+def _only_broker(data: Path) -> Iterator[None]:
+    """Two brokers on one folder would each overwrite the other's configuration."""
+    with (data / "traffic-manager.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BrokerError(
+                f"another traffic manager runs on {data}; end it, or give this one another "
+                "folder in [gatesync] data"
+            ) from None
+        yield  # the system lets go of it even after SIGKILL
 
 
 def _make_data(settings: Settings) -> None:

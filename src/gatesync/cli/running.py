@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import uvloop
 
+from gatesync.config import ConfigError
+
 __all__ = ["EXIT_NO", "EXIT_UNREACHABLE", "EXIT_WRONG", "run_role"]
 
 EXIT_NO: Final = 1  # the answer is no: drift, not everywhere, refused by a node
@@ -21,7 +23,7 @@ def run_role(role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], .
     Args:
         role: what to run; it is cancelled by SIGTERM and SIGINT.
         refusals: exceptions that say what keeps the role from running; each is printed as one
-            line, without a traceback.
+            line, without a traceback. So is trouble with a file that the exception names.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_stopped(role, refusals))
@@ -40,11 +42,12 @@ async def _until_stopped(
         return 0
     except Exception as error:
         said = _leaves(error)
-        if not all(isinstance(each, refusals) for each in said):
+        if not all(isinstance(each, refusals) or _names_a_file(each) for each in said):
             raise
         for each in said:
-            print(f"gatesync: {each}", file=sys.stderr)
-        return EXIT_UNREACHABLE
+            print(f"gatesync: {_said(each)}", file=sys.stderr)
+        wrong = any(isinstance(each, ConfigError) for each in said)
+        return EXIT_WRONG if wrong else EXIT_UNREACHABLE
     return 0
 
 
@@ -52,3 +55,13 @@ def _leaves(error: Exception) -> list[Exception]:
     if not isinstance(error, ExceptionGroup):
         return [error]
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
+
+
+def _names_a_file(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.filename is not None
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
