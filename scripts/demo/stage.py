@@ -44,17 +44,16 @@ class Stage:
         return read_folder(folder)
 
     async def publish(
-        self, folders: Sequence[Path], *options: str, by: str = "", to: Sequence[Gateway] = ()
+        self, folders: Sequence[Path], *options: str, to: Sequence[Gateway] = ()
     ) -> None:
         """`gatesync publish` of artifact folders, or folders of such, to both labels; and `look`.
 
         Args:
             folders: what to publish.
             options: more of the command's.
-            by: how the gateways get to know, for people.
             to: the gateways to look at; all where none is named.
         """
-        await self._change_and_look([*self.expect_published(folders), *options], by, to)
+        await self._change_and_look([*self.expect_published(folders), *options], to)
 
     def expect_published(self, folders: Sequence[Path]) -> list[str]:
         """Expect what these folders hold in both labels; answers with the command for that."""
@@ -63,11 +62,11 @@ class Stage:
         labels = [word for label in LABELS for word in ("--label", label)]
         return ["publish", *map(str, folders), *labels]
 
-    async def remove(self, folder: Path, label: str, *options: str, by: str = "") -> None:
+    async def remove(self, folder: Path, label: str, *options: str) -> None:
         """`gatesync remove` of an artifact from one label; and `look`."""
         removed = read_folder(folder)
         self.model.remove(label, removed.api_id)
-        await self._change_and_look(["remove", removed.name, "--label", label, *options], by, ())
+        await self._change_and_look(["remove", removed.name, "--label", label, *options], ())
 
     async def gatesync(self, *arguments: str) -> dict[str, Any]:
         """Run a command, show it, and answer with its JSON; failing is counted."""
@@ -80,21 +79,16 @@ class Stage:
         document: dict[str, Any] = msgspec.json.decode(output)
         return document
 
-    async def look(
-        self, began: float | None = None, note: str = "", gateways: Sequence[Gateway] = ()
-    ) -> None:
+    async def look(self, began: float | None = None, gateways: Sequence[Gateway] = ()) -> None:
         """Wait until gateways hold what they should; show and count who has what.
 
         Args:
             began: what times are counted from, by the monotonic clock.
-            note: what that is, for people.
             gateways: at whom to look; at all where none is named.
         """
-        self._take(await self._watch(gateways), began, note)
+        self._take(await self._watch(gateways), began)
 
-    async def _change_and_look(
-        self, command: Sequence[str], by: str, gateways: Sequence[Gateway]
-    ) -> None:
+    async def _change_and_look(self, command: Sequence[str], gateways: Sequence[Gateway]) -> None:
         """Run a command and watch the gateways meanwhile, so that times are not the command's."""
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(gateways))
@@ -102,20 +96,20 @@ class Stage:
         taken = min((each["published_at"] for each in document.get("change_sets", ())), default=0)
         _tell_receipts(document, taken)
         began = time.monotonic() - (time.time() - taken / 1000) if taken else None
-        self._take(watching.result(), began, f"after the publisher was asked{by and ', '}{by}")
+        self._take(watching.result(), began)
 
     async def _watch(self, gateways: Sequence[Gateway]) -> list[Seen]:
         chosen = gateways or self.cluster.gateways
         expected = [self.model.expected(each.label) for each in chosen]
         return await asyncio.gather(*map(watch, chosen, expected, repeat(DEADLINE_SECONDS)))
 
-    def _take(self, seen: Sequence[Seen], began: float | None, note: str) -> None:
+    def _take(self, seen: Sequence[Seen], began: float | None) -> None:
         self.tally.artifacts = self.model.artifacts
         self.tally.take(each.verdict for each in seen)
         for gateway, verdict, at, waited in seen:
             state = "in step" if verdict.in_step else "NOT IN STEP"
             if began is not None and waited and verdict.in_step:
-                state += f" {max(0.0, at - began):.2f} s {note}"
+                state += f" after {max(0.0, at - began):.2f} s"
             say(f"{gateway.name}  {gateway.label:<22}  {verdict!s:>10} artifacts  {state}")
 
     def fail(self, reason: str) -> None:

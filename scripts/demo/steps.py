@@ -83,7 +83,7 @@ async def gateway_dies(stage: Stage) -> None:
     say(f"{gateway.name} is started; it kept nothing but its token and the publisher's address")
     began = time.monotonic()
     await gateway.process.start()
-    await stage.look(began, "after its start")
+    await stage.look(began)
 
 
 async def publisher_dies(stage: Stage) -> None:
@@ -106,7 +106,7 @@ async def publisher_dies(stage: Stage) -> None:
         began = time.monotonic()
         await stage.cluster.start_publisher()
         say(f"the publisher is started, and ready after {time.monotonic() - began:.2f} s")
-        await stage.look(began, "after its start")
+        await stage.look(began)
     for label in LABELS:
         if (made := await _revisions_since(stage, label, before[label])) != 1:
             stage.fail(f"{label} has {made} new revisions; one change was published")
@@ -117,26 +117,27 @@ async def broker_dies(stage: Stage) -> None:
     """Kill the broker, publish, start it again, publish again."""
     folder = _examples(stage) / _PIZZA
     await stage.cluster.traffic_manager.kill()
-    say("the traffic manager is killed, and its broker with it")
+    say("the traffic manager is killed, and its broker with it; gateways ask for heads now")
     stage.edit(folder)
-    await stage.publish([folder], by="by asking for heads")
+    await stage.publish([folder])
     began = time.monotonic()
     await stage.cluster.start_traffic_manager()
     await until(stage.cluster.everyone_connected, DEADLINE_SECONDS, "everyone to find the broker")
     found = time.monotonic() - began
     say(f"the traffic manager is started; all are connected {found:.2f} s after its start")
     stage.edit(folder)
-    await stage.publish([folder], by="by event")
+    await stage.publish([folder])
 
 
 async def events_are_dropped(stage: Stage) -> None:
     """Drop every event and every heartbeat for a while; publish and remove meanwhile."""
     examples, drop = _examples(stage), stage.cluster.layout.faults / DROP_EVENTS
-    say(f"promised: within two heartbeats ({2 * HEARTBEAT_SECONDS:g} s) and the transfer")
+    seconds = 2 * HEARTBEAT_SECONDS
+    say(f"gateways are to find out by themselves, within two heartbeats ({seconds:g} s)")
     drop.touch()
     stage.edit(examples / _PIZZA)
-    await stage.publish([examples / _PIZZA], by="by asking for heads")
-    await stage.remove(examples / "gold-policy", LABELS[1], by="by asking for heads")
+    await stage.publish([examples / _PIZZA])
+    await stage.remove(examples / "gold-policy", LABELS[1])
     drop.unlink()
     say("events flow again")
     stage.edit(examples / _PIZZA)

@@ -18,6 +18,13 @@ from demo.verdicts import Tally
 
 __all__ = ["run"]
 
+_PROLOGUE: Final = f"""\
+gatesync demo: a cluster of separate processes on this machine.
+
+After each step every gateway is asked, over HTTP, for the bytes that it serves. They are hashed
+here and compared with the input files. Times count from when the publisher was asked, or from
+when a process was started. Heartbeats come each {HEARTBEAT_SECONDS:g} s here; the default is 5 s."""
+
 FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
 
 
@@ -66,11 +73,8 @@ async def _until_stopped(folder: Path, tally: Tally, *, quick: bool) -> None:
 
 async def _tell(folder: Path, tally: Tally, *, quick: bool) -> None:
     began = time.monotonic()
-    say("gatesync demo: a cluster of separate processes on this machine", 0)
-    say(
-        f"heartbeats come each {HEARTBEAT_SECONDS:g} s here, to keep it short; the default is 5 s",
-        0,
-    )
+    for line in _PROLOGUE.splitlines():
+        say(line, 0)
     async with open_cluster(Layout.make(folder)) as cluster:
         _introduce(cluster, time.monotonic() - began)
         stage = Stage(cluster, tally, folder / "input")
