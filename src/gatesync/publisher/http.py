@@ -15,12 +15,13 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor, Head
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.names import check_label
 from gatesync.events.messages import decode_report
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.fleet import NodeStatus, Receipt
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest
-from gatesync.publisher.service import Held, Publisher, RefusedError, Verification
+from gatesync.publisher.service import IN_THREAD_BYTES, Held, Publisher, RefusedError, Verification
 from gatesync.publisher.tokens import Principal
 from gatesync.stores.store import Behind, StoreError, TooOld
 from gatesync.stores.wire import (
@@ -171,8 +172,12 @@ async def post_changes(
 ) -> ChangeAnswer:
     """Publish and remove. Durable when it answers; a repeated key changes nothing."""
     _writer(request)
-    size = int(request.headers.get("content-length", "0"))
-    return await _publisher(request).change(data, idempotency_key or str(uuid.uuid4()), size)
+    body = await request.body()
+    if len(body) > IN_THREAD_BYTES:
+        await asyncio.to_thread(refuse_repeated_members, body)
+    else:
+        refuse_repeated_members(body)
+    return await _publisher(request).change(data, idempotency_key or str(uuid.uuid4()), len(body))
 
 
 @get("/v1/heads")
@@ -255,6 +260,8 @@ async def get_artifacts(
 ) -> ArtifactsAnswer:
     """What one label or all labels hold."""
     _operator(request)
+    if label is not None:
+        check_label(label)
     return ArtifactsAnswer(tuple(await _publisher(request).find(label, api_id)))
 
 

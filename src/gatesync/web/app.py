@@ -102,6 +102,8 @@ def _refusal(error: Exception, explain: Explain) -> tuple[int, bytes]:
             return 404, problem_body("not-found", str(error))
         case HTTPException():
             return error.status_code, problem_body("request", *_reasons(error))
+        case RecursionError():  # of msgspec, whose nesting ends at Python's own limit
+            return 400, problem_body("request", "the body is nested too deep")
         case _:
             _log.error("a request failed", exc_info=error)
             return 500, problem_body("internal", "the service failed; its log says how")
