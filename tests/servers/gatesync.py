@@ -216,7 +216,7 @@ class Place:
             f'[gatesync.gateway]\nlisten = "127.0.0.1:{ports[1]}"\n'
             f'[gatesync.traffic_manager]\nlisten = "127.0.0.1:{ports[2]}"\n{more}'
         )
-        self._started: list[Role] = []
+        self.started: list[Role] = []
 
     def role(self, name: str, **env: str) -> Role:
         """A role that runs here; it is ended with the place."""
@@ -226,12 +226,12 @@ class Place:
             "gateway": (self.gateway,),
         }.get(name, ())
         role = Role(self.folder, (name, "--config", str(self.config)), ready, environment(**env))
-        self._started.append(role)
+        self.started.append(role)
         return role
 
     def end(self) -> None:
         """The last to start is the first to stop."""
-        for role in reversed(self._started):
+        for role in reversed(self.started):
             role.end()
 
     def run(self, *arguments: str | bytes | Path, **env: str) -> Done:
