@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from parts import GATESYNC, artifact_of, free_port, print_result, role, wait_until
 
 from gatesync.artifacts import canonical
 from gatesync.cli.session import Target, call
 from gatesync.config import Secret
 from gatesync.publisher.requests import ChangeAnswer
 from gatesync.web.client import HttpClient
+from parts import GATESYNC, artifact_of, free_port, print_result, role, wait_until
 
 LABEL = "Default"
 MEMORY_MB = 80.0

@@ -15,14 +15,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import nats
 import uvloop
-from parts import artifact_of, print_result, quantiles
 from prometheus_client import CollectorRegistry
 
 from gatesync.artifacts import canonical
@@ -45,6 +45,7 @@ from gatesync.web.app import AppState
 from gatesync.web.client import open_client
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
+from parts import artifact_of, print_result, quantiles
 
 LABEL = "Default"
 HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
@@ -178,14 +179,14 @@ async def _raw_limit(
             await enough.wait()
         return (time.perf_counter() - started) * 1000
 
-    async with asyncio.timeout(60):  # all answerers are there when all have answered once
-        while True:
-            try:
-                async with asyncio.timeout(1):
-                    await measure(b"", b"")
-                return measure
-            except TimeoutError:
-                continue
+    for _ in range(60):  # all answerers are there when all have answered once
+        try:
+            async with asyncio.timeout(1):
+                await measure(b"", b"")
+        except TimeoutError:
+            continue
+        break
+    return measure
 
 
 def _message(artifact: Any, revision: int) -> bytes:
@@ -204,8 +205,6 @@ def _message(artifact: Any, revision: int) -> bytes:
 
 
 def _serve(publisher: Publisher, folder: Path) -> Any:
-    from contextlib import asynccontextmanager
-
     @asynccontextmanager
     async def serving() -> Any:
         async def ready() -> tuple[bool, str]:
@@ -262,12 +261,12 @@ async def _start(stack: AsyncExitStack, work: dict[str, Any]) -> None:
 def _shares(gateways: int, processes: int) -> list[tuple[int, int]]:
     processes = min(processes, gateways)
     bounds = [gateways * number // processes for number in range(processes + 1)]
-    return [(first, last - first) for first, last in zip(bounds, bounds[1:], strict=False)]
+    return [(first, last - first) for first, last in pairwise(bounds)]
 
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(120):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - polled rarely, outside what is timed
             await asyncio.sleep(0.05)
 
 
