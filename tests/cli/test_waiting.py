@@ -66,10 +66,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with place(folder / "one") as one:
         one.role("up").start()
         with place(folder / "two", node="gw2", publisher=one.publisher) as two:
-            two.data.mkdir(mode=0o700)
-            token = two.data / "gateway.token"
-            token.write_text(one.create_token("node", "gw2", LABEL))
-            token.chmod(0o600)
+            one.give_token(two, LABEL)
             other = two.role("gateway").start()
             other.wait_for(lambda: "gw2" in one.run("gateways").out, "gw2 is known")
             other.stop(signal.SIGKILL)

@@ -184,8 +184,8 @@ class Place:
         folder: that the roles and commands are run in.
         labels: of its gateway.
         node: its id.
-        more: lines at the end of the configuration.
         publisher: the URL of a publisher elsewhere.
+        heartbeat_ms: between two heartbeats.
     """
 
     def __init__(
@@ -194,8 +194,8 @@ class Place:
         *,
         labels: Sequence[str] = (LABEL,),
         node: str = "gw1",
-        more: str = "",
         publisher: str | None = None,
+        heartbeat_ms: int = HEARTBEAT_MS,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         ports = free_ports(3)
@@ -211,10 +211,10 @@ class Place:
             f"{hub}"
             "[apim.sync_runtime_artifacts.gateway]\n"
             f"gateway_labels = {json.dumps(list(labels))}\n"
-            f'[gatesync]\nnode_id = "{node}"\nheartbeat_interval = {HEARTBEAT_MS}\n'
+            f'[gatesync]\nnode_id = "{node}"\nheartbeat_interval = {heartbeat_ms}\n'
             f'[gatesync.publisher]\nlisten = "127.0.0.1:{ports[0]}"\n'
             f'[gatesync.gateway]\nlisten = "127.0.0.1:{ports[1]}"\n'
-            f'[gatesync.traffic_manager]\nlisten = "127.0.0.1:{ports[2]}"\n{more}'
+            f'[gatesync.traffic_manager]\nlisten = "127.0.0.1:{ports[2]}"\n'
         )
         self.started: list[Role] = []
 
@@ -251,6 +251,13 @@ class Place:
 
     def admin_token(self) -> str:
         return (self.data / "admin.token").read_text().strip()
+
+    def give_token(self, other: "Place", *labels: str) -> None:
+        """Give the gateway of another place a token of this place's publisher."""
+        other.data.mkdir(mode=0o700, exist_ok=True)
+        path = other.data / "gateway.token"
+        path.write_text(self.create_token("node", other.node, *labels))
+        path.chmod(0o600)
 
     def create_token(self, role: str, holder: str, *labels: str) -> str:
         named = [argument for label in labels for argument in ("--label", label)]
