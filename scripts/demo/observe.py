@@ -53,12 +53,11 @@ async def watch(gateway: Gateway, expected: Mapping[str, str], seconds: float) -
     """
     deadline, waited = time.monotonic() + seconds, False
     while True:
-        asked = time.monotonic()
-        listed = await _listing(gateway)
-        if listed == expected or asked >= deadline:
+        listed, at = await _listing(gateway), time.monotonic()
+        if listed == expected or at >= deadline:
             verdict = judge(gateway.name, expected, await held_by(gateway, expected))
-            if verdict.in_step or asked >= deadline:
-                return Seen(gateway, verdict, asked, waited)
+            if verdict.in_step or at >= deadline:
+                return Seen(gateway, verdict, at, waited)
         waited = True
         await asyncio.sleep(POLL_SECONDS)
 

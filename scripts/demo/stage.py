@@ -14,6 +14,7 @@ from demo.catalog import Input, edit, read_folder
 from demo.cluster import Cluster, Gateway
 from demo.layout import LABELS
 from demo.observe import Seen, watch
+from demo.processes import DemoError
 from demo.verdicts import Model, Tally
 
 __all__ = ["DEADLINE_SECONDS", "Stage", "say"]
@@ -69,13 +70,17 @@ class Stage:
         await self._change_and_look(["remove", removed.name, "--label", label, *options], ())
 
     async def gatesync(self, *arguments: str) -> dict[str, Any]:
-        """Run a command, show it, and answer with its JSON; failing is counted."""
+        """Run a command, show it, and answer with its JSON. A no (exit code 1) is counted.
+
+        Raises `DemoError` where the command could not even ask.
+        """
         short = [each.removeprefix(f"{self.inputs}/") for each in arguments]
         say(f"$ gatesync {' '.join(map(shlex.quote, short))}")
         code, output = await self.cluster.gatesync(*arguments, "--json")
-        if code != 0:
-            self.fail(f"gatesync {arguments[0]} ended with {code}: {output.strip()[:500]}")
-            return {}
+        if code > 1 or code < 0:
+            raise DemoError(f"gatesync {arguments[0]} ended with {code}")
+        if code == 1:
+            self.fail(f"gatesync {arguments[0]} says no: {output.strip()[:500]}")
         document: dict[str, Any] = msgspec.json.decode(output)
         return document
 

@@ -1,7 +1,9 @@
 """The demo from its first line to its last."""
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -9,12 +11,15 @@ import time
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from demo.cluster import Cluster, open_cluster
 from demo.layout import GATEWAYS, HEARTBEAT_SECONDS, Layout
 from demo.processes import DemoError
 from demo.stage import Stage, say
 from demo.steps import STEPS, Step, measure, publish_everything
 from demo.verdicts import Tally
+from gatesync.web.client import AnsweredError, UnreachableError
 
 __all__ = ["run"]
 
@@ -23,7 +28,7 @@ gatesync demo: a cluster of separate processes on this machine.
 
 After each step every gateway is asked, over HTTP, for the bytes that it serves. They are hashed
 here and compared with the input files. Times count from when the publisher was asked, or from
-when a process was started. Heartbeats come each {HEARTBEAT_SECONDS:g} s here; the default is 5 s."""
+when a process was started. Heartbeats: each {HEARTBEAT_SECONDS:g} s here, 5 s by default."""
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
 
@@ -32,32 +37,48 @@ def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
     """Run the demo; the last line on standard output is one JSON document.
 
     Args:
-        folder: for everything that the processes write; must not exist. None: `build/demo` in
-            the checkout, in place of what an earlier run left there.
+        folder: for everything that the processes write; must not exist. None: a new one in
+            `build/demo` of the checkout, where what earlier runs have left is removed.
         keep: do not remove the folder at the end.
         quick: fewer artifacts and measurements.
     """
     if folder is None:
-        folder = FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
+        _sweep()
+        folder = FOLDER / str(os.getpid())
     elif folder.exists():
         print(f"demo: {folder} exists; name a folder that does not", file=sys.stderr)
         return 2
     tally = Tally(len(GATEWAYS))
     try:
         asyncio.run(_until_stopped(folder.resolve(), tally, quick=quick))
-    except (DemoError, OSError, ExceptionGroup) as error:
+    except (DemoError, UnreachableError, AnsweredError, OSError, ExceptionGroup) as error:
         for each in _leaves(error):
             tally.fail(f"{type(each).__name__}: {each}")
     except KeyboardInterrupt:
         tally.fail("interrupted")
     finally:
-        if not keep:
+        if keep:
+            print(f"Everything is kept in {folder}.")
+        else:
             shutil.rmtree(folder, ignore_errors=True)
-    for reason in tally.failures:
-        print(f"demo: {reason}", file=sys.stderr)
-    print(json.dumps(tally.document()), flush=True)
+            _remove_empty(FOLDER, FOLDER.parent)
+        for reason in tally.failures:
+            print(f"demo: {reason}", file=sys.stderr)
+        print(json.dumps(tally.document()), flush=True)
     return 0 if tally.ok else 1
+
+
+def _sweep() -> None:
+    """Remove what demos left that were killed or told to keep it; not those that run now."""
+    for left in FOLDER.glob("*"):
+        if not (left.name.isdigit() and psutil.pid_exists(int(left.name))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_empty(*folders: Path) -> None:
+    with contextlib.suppress(OSError):  # the first that is not empty, or not there, ends it
+        for folder in folders:
+            folder.rmdir()
 
 
 async def _until_stopped(folder: Path, tally: Tally, *, quick: bool) -> None:
@@ -84,6 +105,8 @@ async def _tell(folder: Path, tally: Tally, *, quick: bool) -> None:
             started = time.monotonic()
             await step(stage, **options)
             say(f"(the step took {time.monotonic() - started:.1f} s)")
+            if tally.failures:
+                raise DemoError("what was to follow stands on this step, and is left out")
         tally.finished = True
     say()
     say(f"All processes are stopped. The demo took {time.monotonic() - began:.0f} s.", 0)
