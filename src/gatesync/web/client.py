@@ -17,6 +17,7 @@ __all__ = ["AnsweredError", "HttpClient", "Response", "UnreachableError", "open_
 
 IDLE_SECONDS: Final = 60.0  # shorter than the server's keep-alive, so that it never closes first
 _NEVER_SENT: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+CONNECT_SECONDS: Final = 5.0  # a host that drops packets is not waited for as long as an answer
 _T = TypeVar("_T")
 
 
@@ -45,7 +46,7 @@ class AnsweredError(Exception):
     def __init__(self, url: str, status: int, body: bytes) -> None:
         try:
             problem = msgspec.json.decode(body, type=_ProblemAnswer)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = _ProblemAnswer()
         self.status = status
         self.code = problem.code
@@ -125,7 +126,8 @@ class HttpClient:
         query = urlencode([(key, str(value)) for key, value in params], quote_via=quote)
         url = f"{self.url}{path}" + (f"?{query}" if query else "")
         seconds = timeout or self._timeout
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        connect = min(seconds, CONNECT_SECONDS)
+        limits = dict.fromkeys(("read", "write", "pool"), seconds) | {"connect": connect}
         sent = [*self._headers, *(headers or {}).items()]
         if body or method != "GET":
             sent.append(("Content-Length", str(len(body))))
@@ -136,6 +138,10 @@ class HttpClient:
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
             said = f"{self.url} cannot be reached: {_said(error)}"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
+        except httpcore.ConnectTimeout as error:
+            raise UnreachableError(
+                f"{self.url} cannot be reached: no connection within {connect:g} s"
+            ) from error
         except httpcore.TimeoutException as error:
             said = f"{self.url} did not answer in {seconds:g} s"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
@@ -147,7 +153,7 @@ class HttpClient:
     def _decode(self, path: str, body: bytes, answer: type[_T]) -> _T:
         try:
             return msgspec.json.decode(body, type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnreachableError(
                 f"{self.url}{path} gave an answer that gatesync cannot read: {error}"
             ) from None
