@@ -9,7 +9,7 @@ import typer
 
 from gatesync import __version__
 from gatesync.cli.output import Output
-from gatesync.cli.running import EXIT_WRONG, run_role
+from gatesync.cli.running import EXIT_UNREACHABLE, EXIT_WRONG, run_role
 from gatesync.cli.session import CommandError, find_target
 from gatesync.config import (
     ConfigError,
@@ -57,8 +57,11 @@ TenantFilter = Annotated[str | None, typer.Option("--tenant", help="the tenant d
 
 def main() -> NoReturn:
     """Run a command; the exit code says how it went (0, 1, 2 or 3)."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - closed by the caller
+    sys.stderr = sys.stderr or sys.stdout
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except CommandError as error:
         output = Output(json=False)
         for reason in error.reasons:
@@ -67,6 +70,11 @@ def main() -> NoReturn:
     except ConfigError as error:
         print(error, file=sys.stderr)
         code = EXIT_WRONG
+    except OSError as error:
+        where = error.filename if error.filename is not None else "the answer cannot be written"
+        print(f"gatesync: {where}: {error.strerror}", file=sys.stderr)
+        _give_up_stdout()
+        code = EXIT_UNREACHABLE
     except typer.Abort:
         code = 130
     except typer.Exit as error:
@@ -77,6 +85,12 @@ def main() -> NoReturn:
         error.show()  # click's own: a wrong option, a missing argument
         code = EXIT_WRONG
     sys.exit(code or 0)
+
+
+def _give_up_stdout() -> None:
+    """What is still in the buffer must not fail a second time when the process ends."""
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
 
 
 @app.callback(invoke_without_command=True)
