@@ -1,6 +1,8 @@
 """Wrong input and a publisher that does not answer: one clear message, and nothing changes."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES
-from tests.servers.gatesync import EXAMPLES, Place, free_ports, run, sequence_xml
+from tests.servers.gatesync import (
+    EXAMPLES,
+    GATESYNC,
+    Place,
+    environment,
+    free_ports,
+    run,
+    sequence_xml,
+    until,
+)
 
 FOLDER = 'kind = "sequence"\nname = "{}"\nformat = "gatesync.folder/1"\n'
 BOMB = b"""<!DOCTYPE s [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
@@ -248,3 +259,49 @@ def test_a_token_for_what_is_no_role_or_no_node(tmp_path: Path) -> None:
     revoked = run(tmp_path, "token", "revoke", "nobody")
     assert (revoked.code, revoked.out) == (2, "")
     assert "nobody" in revoked.err
+
+
+@pytest.mark.parametrize("command", ["list", "list --json", "config show"])
+def test_an_answer_that_cannot_be_written(cluster: Place, command: str) -> None:
+    full = in_a_shell(cluster, f"{GATESYNC} {command} > /dev/full")
+    assert full.returncode == 3
+    assert full.stderr == "gatesync: the answer cannot be written: No space left on device\n"
+    closed = in_a_shell(cluster, f"{GATESYNC} {command} >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def in_a_shell(cluster: Place, command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=cluster.folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_token_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "gatesync-data").write_text("a file is here")
+    done = run(tmp_path, "token", "create", "--id", "a", "--label", "l")
+    assert done.code in {2, 3}
+    assert done.out == ""
+    assert "gatesync-data" in done.err
+
+
+def test_a_wait_that_is_interrupted(cluster: Place, sequence: Path, name: str) -> None:
+    command = [GATESYNC, "publish", sequence, "-l", name, "--wait", "all"]
+    with subprocess.Popen(
+        command,
+        cwd=cluster.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        until(lambda: name in {head["label"] for head in cluster.heads()}, "it is published")
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=30)
+    assert (waiting.returncode, out) == (130, "")
+    assert "Traceback" not in err

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from gatesync.publisher.tokens import Role as TokenRole
+from gatesync.publisher.tokens import TokenFile
+
 TIMEOUT = 30.0
 LABEL = "Production and Sandbox"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -260,12 +263,7 @@ class Place:
         path.chmod(0o600)
 
     def create_token(self, role: str, holder: str, *labels: str) -> str:
-        named = [argument for label in labels for argument in ("--label", label)]
-        done = self.run(
-            "token", "create", "--id", holder, "--role", role, *named, "-c", self.config
-        )
-        assert done.code == 0, done.err
-        return done.out.strip()
+        return TokenFile(self.data / "tokens.json").create(TokenRole(role), holder, labels)
 
     def ask(self, path: str, **more: Any) -> Answer:
         """Ask the publisher, with the operator's token unless another is given."""
