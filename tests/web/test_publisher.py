@@ -94,7 +94,7 @@ def metrics_of(url: str, token: str) -> dict[str, float]:
 
 def test_metrics_are_prometheus_text(cluster: Place) -> None:
     metrics = metrics_of(cluster.publisher, cluster.operator)
-    assert metrics["gatesync_publisher_gatewaysreporting"] == 1
+    assert metrics["gatesync_publisher_gatewaysreporting"] >= 1
     metrics = metrics_of(cluster.gateway, cluster.admin_token())
     assert metrics[f"gatesync_gateway_proof_age_seconds{LABEL}"] < 5
 
