@@ -423,7 +423,7 @@ def test_an_explicit_removal_of_what_was_held_is_carried_out() -> None:
 
 @pytest.mark.promise(6)
 def test_a_second_parting_keeps_what_the_first_one_held() -> None:
-    log, other = parted()
+    log, _ = parted()
     third = History(epoch="epoch-3")
     third.publish("olives")
     assert log.take_list(third.head, third.entries, continues=False) == 3

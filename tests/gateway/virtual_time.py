@@ -92,6 +92,6 @@ async def until(condition: Callable[[], object], within: float) -> None:
 async def eventually(condition: Callable[[], Awaitable[_T]], within: float) -> _T:
     """The same for a question that takes a while to answer; answers with what it answered."""
     async with asyncio.timeout(within):
-        while not (answer := await condition()):
+        while not (answer := await condition()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
         return answer

@@ -64,6 +64,9 @@ class Deployment:
         self._engine = engine
         self._backoff = backoff
         self._unsettled: set[str] = set()
+        self._doubtful: set[str] = set()  # what the engine may not hold as `applied` says
+        self._overdue: set[str] = set()  # what the engine could not undeploy
+        self._in_step: dict[str, int] = {}  # the last revision of a label without any overdue
         self._waiting_for: dict[str, set[str]] = {}  # digest to api_ids, the index of `waiting`
 
     def put(self, label: str, api_id: str, entry: Entry | None, retained: Entry | None) -> None:
@@ -84,7 +87,9 @@ class Deployment:
         Returns:
             whether anything changed: the engine, or what is known to wait, fail or be skipped.
         """
-        due = self._unsettled | {k for k, each in self.failed.items() if each.next_try <= now}
+        due = self._unsettled | {
+            k for k, each in self.failed.items() if each.next_try <= now and k not in self.waiting
+        }
         for digest in contents:
             due |= self._waiting_for.get(digest, set())
         if not due:
@@ -98,6 +103,7 @@ class Deployment:
                 if api_id in self.applied:
                     undeploy.append(api_id)
                 continue
+            self._overdue.discard(api_id)
             if self._is_settled(wanted, now):
                 continue
             content = contents.get(wanted.entry.digest)
@@ -110,8 +116,12 @@ class Deployment:
         return True
 
     def next_try(self) -> float | None:
-        """When the first of what was set aside is due, on the monotonic clock."""
-        return min((each.next_try for each in self.failed.values()), default=None)
+        """When the first of what was set aside is due, on the monotonic clock.
+
+        What waits for its bytes is tried when they come, and by no clock.
+        """
+        tries = (each.next_try for k, each in self.failed.items() if k not in self.waiting)
+        return min(tries, default=None)
 
     def missing(self) -> list[Missing]:
         """Which bytes to fetch, each digest once."""
@@ -128,14 +138,21 @@ class Deployment:
                 self._set_aside(wanted, reason, now, random)
 
     def retry(self, api_ids: Iterable[str]) -> None:
-        """Have these deployed again at the next `settle`, whatever is known of them."""
+        """Have these deployed again at the next `settle`, though they seem to be there.
+
+        They stay `applied`: whatever the engine has of them goes on serving (promise 4).
+        """
         for api_id in api_ids:
-            self.applied.pop(api_id, None)
             self.failed.pop(api_id, None)
+            self._doubtful.add(api_id)
             self._unsettled.add(api_id)
 
     def processed(self, label: str, revision: int) -> int:
         """The revision up to which every change of the label is applied, failed or skipped."""
+        if any(self.applied[api_id].label == label for api_id in self._overdue):
+            revision = min(revision, self._in_step.get(label, 0))
+        else:
+            self._in_step[label] = revision
         waiting = (
             wanted.entry.revision - 1
             for api_id, wanted in self.waiting.items()
@@ -176,7 +193,8 @@ class Deployment:
     def _is_settled(self, wanted: Wanted, now: float) -> bool:
         api_id, digest = wanted.entry.api_id, wanted.entry.digest
         applied = self.applied.get(api_id)
-        if applied is not None and applied.entry.digest == digest:
+        sure = api_id not in self._doubtful
+        if applied is not None and applied.entry.digest == digest and sure:
             self.applied[api_id] = wanted  # another label, or revision, of the same bytes
             self._stop_waiting(api_id)
             self.failed.pop(api_id, None)
@@ -187,6 +205,8 @@ class Deployment:
         if failure.wanted.entry.digest != digest:
             del self.failed[api_id]  # new bytes deserve a try at once
             return False
+        if failure.wanted != wanted:  # the same bytes, wanted by another label or revision
+            self.failed[api_id] = msgspec.structs.replace(failure, wanted=wanted)
         return failure.next_try > now
 
     def _wait(self, wanted: Wanted) -> None:
@@ -217,9 +237,12 @@ class Deployment:
         except EngineError as error:
             refused = {each.entry.api_id: str(error) for each in batch}
             self._unsettled.update(undeploy)
+            self._overdue.update(undeploy)
             undeploy = []
         for api_id in undeploy:
             self.applied.pop(api_id, None)
+            self._doubtful.discard(api_id)
+            self._overdue.discard(api_id)
         for wanted, _ in deploy:
             api_id = wanted.entry.api_id
             self._stop_waiting(api_id)
@@ -227,6 +250,7 @@ class Deployment:
                 self._set_aside(wanted, refused[api_id], now, random)
             else:
                 self.failed.pop(api_id, None)
+                self._doubtful.discard(api_id)
                 self.applied[api_id] = wanted
 
     def _set_aside(self, wanted: Wanted, reason: str, now: float, random: Iterator[float]) -> None:
