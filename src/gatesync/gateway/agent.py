@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
 
 __all__ = ["Agent", "ClusterView", "HubOpener", "discovered_hub", "randoms"]
 
+VERIFICATIONS = 64  # each publisher goes on naming its last one; those were answered
 DISCOVERY_BACKOFF = Backoff(first=0.5, cap=5.0)
 
 _log = structlog.get_logger("gatesync.gateway")
@@ -78,7 +80,7 @@ class Agent:
         self._node = node
         self._client = client
         self._clock = clock
-        self._verified = ""
+        self._verified: deque[str] = deque(maxlen=VERIFICATIONS)
         self._verifications: asyncio.Queue[str] = asyncio.Queue()
         self.reporter = Reporter(
             node, engine.name, admin_url, self._post, heartbeat=heartbeat, clock=clock
@@ -117,8 +119,8 @@ class Agent:
         return admin_app(self.informer, self.engine, self.status, state)
 
     def _verify(self, verification: str) -> None:
-        if verification != self._verified:
-            self._verified = verification
+        if verification not in self._verified:
+            self._verified.append(verification)
             self._verifications.put_nowait(verification)
 
     async def _answer_verifications(self) -> None:

@@ -23,6 +23,7 @@ import structlog
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import FormatError
+from gatesync.engines.engine import EngineError
 from gatesync.events.hub import EventHub, Listener, Lost
 from gatesync.events.messages import (
     ChangeAnnounced,
@@ -139,10 +140,15 @@ class Informer:
             for label in self.logs:
                 self._want(label, Decision.PULL)
 
-    def heal(self, api_ids: Iterable[str]) -> None:
-        """Fetch and deploy these again, because the engine no longer holds them as they were."""
-        self.deployment.retry(api_ids)
-        self._tasks.create_task(self._settle(None, {}, self._clock()))
+    async def heal(self, drifted: Collection[str], stray: Collection[str]) -> None:
+        """Deploy again what the engine does not hold as it was, and evict what nobody wanted."""
+        async with self._settling:
+            self.deployment.retry(drifted)
+            try:
+                await self.deployment.evict(stray)
+            except EngineError as error:
+                _log.warning("strays could not be evicted; verify again", reason=str(error))
+        await self._settle(None, {}, self._clock())
 
     async def _listen(self) -> None:
         async with self._open_hub() as hub:

@@ -1,8 +1,10 @@
 """What a node says of itself: built from the informer's state, sent by hub or by HTTP."""
 
 import asyncio
+import contextlib
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
@@ -20,11 +22,14 @@ from gatesync.events.messages import (
     Skipped,
     encode,
 )
+from gatesync.gateway.desired import Wanted
 from gatesync.gateway.informer import Informer
 
 __all__ = ["Reporter", "inventory_of"]
 
 LISTED = 100  # exceptions and skips that travel in one report of a label
+INVENTORIES = 8  # answers that wait to be delivered
+GOODBYE_SECONDS = 1.0
 
 _log = structlog.get_logger("gatesync.gateway")
 
@@ -62,7 +67,7 @@ class Reporter:
         self._sequence = 0
         self._waiting: set[str] = set()
         self._took: dict[str, int] = {}
-        self._inventory: Inventory | None = None
+        self._inventories: deque[Inventory] = deque(maxlen=INVENTORIES)
         self._due = asyncio.Event()
 
     def changed(self, labels: Collection[str], took_us: int) -> None:
@@ -73,7 +78,7 @@ class Reporter:
 
     def verified(self, inventory: Inventory) -> None:
         """Have the answer to a verification reported, with everything else."""
-        self._inventory = inventory
+        self._inventories.append(inventory)
         self.changed(self.informer.logs, 0)
 
     async def run(self) -> None:
@@ -87,16 +92,22 @@ class Reporter:
                     self._waiting.update(self.informer.logs)
                 self._due.clear()
                 labels, self._waiting = self._waiting, set()
-                inventory, self._inventory = self._inventory, None
-                if labels and not await self._deliver(self._report(labels, inventory)):
-                    self._ask_again(inventory)
+                await self._say(labels)
         finally:
-            async with asyncio.timeout(1.0):
-                await self._deliver(self._report((), None, leaving=True))
+            with contextlib.suppress(TimeoutError):  # nobody is there to be told
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._deliver(self._report((), None, leaving=True))
 
-    def _ask_again(self, inventory: Inventory | None) -> None:
-        if self._inventory is None:
-            self._inventory = inventory
+    async def _say(self, labels: Collection[str]) -> None:
+        """Send one report, or one for each inventory; what was not delivered is kept."""
+        while True:
+            inventory = self._inventories[0] if self._inventories else None
+            if not await self._deliver(self._report(labels, inventory)):
+                return
+            if inventory is not None and self._inventories[0] is inventory:
+                self._inventories.popleft()
+            if not self._inventories:
+                return
 
     async def _deliver(self, report: NodeReport) -> bool:
         message = encode(report)
@@ -164,7 +175,8 @@ class Reporter:
 async def inventory_of(informer: Informer, verification: str) -> Inventory:
     """Recompute what the engine holds, from its bytes, and set right what drifted.
 
-    A skipped artifact counts with the digest that its label gives it: it is rightly not there.
+    Where another label's entry is preferred, an artifact counts with the digest that its own
+    label gives it: it is rightly not there. What was set aside is reported and left to its retry.
     """
     deployment = informer.deployment
     found = await deployment.inspect()
@@ -174,9 +186,9 @@ async def inventory_of(informer: Informer, verification: str) -> Inventory:
         held: dict[str, str] = {}
         drifts: list[Drift] = []
         for api_id, entry in log.entries.items():
-            skipped = deployment.skipped.get(api_id)
-            shadowed = skipped is not None and skipped.label == label
-            actual = entry.digest if shadowed else found.get(api_id, "")
+            case = deployment.desired.decide(api_id)
+            served = isinstance(case, Wanted) and case.label == label
+            actual = found.get(api_id, "") if served else entry.digest
             if actual != entry.digest:  # it may have changed since it was hashed
                 actual = deployment.held_digest(api_id)
             if actual:
@@ -193,10 +205,9 @@ async def inventory_of(informer: Informer, verification: str) -> Inventory:
                 drifted=tuple(drifts),
             )
         )
-        drifted.update(each.api_id for each in drifts)
+        drifted.update(each.api_id for each in drifts if each.api_id not in deployment.failed)
     stray = found.keys() - deployment.applied.keys()
     if drifted or stray:
         _log.error("the engine does not hold what was deployed", drifted=len(drifted | stray))
-        await deployment.evict(stray)
-        informer.heal(drifted)
+        await informer.heal(drifted, stray)
     return Inventory(verification, tuple(labels))
