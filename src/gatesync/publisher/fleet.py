@@ -20,6 +20,8 @@ __all__ = ["Fleet", "NodeStatus", "Receipt", "ReceiptStatus"]
 
 WATERMARKS: Final = 64  # rises remembered per node and label, to date a receipt
 LOST_HEARTBEATS: Final = 3  # a node silent for this many is lost
+LEFT: Final = 256  # processes that said goodbye, whose late reports are known as such
+INVENTORIES: Final = 8  # answers kept of a node: two verifications may cross each other
 RETIRED: Final = 16  # earlier processes of a node whose late reports are known as such
 
 
@@ -68,9 +70,10 @@ class _Label(msgspec.Struct):
 class _Node(msgspec.Struct):
     report: NodeReport
     heard: float
+    started: float  # of its process, at the latest, on our clock
     labels: dict[str, _Label]
     retired: deque[str]
-    inventory: Inventory | None = None
+    inventories: dict[str, Inventory] = {}  # the newest last
 
 
 class Fleet:
@@ -92,6 +95,7 @@ class Fleet:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._nodes: dict[str, _Node] = {}
+        self._left: deque[str] = deque(maxlen=LEFT)
         self._heartbeat = heartbeat
         self._clock = clock
         self._wall_clock = wall_clock
@@ -100,23 +104,34 @@ class Fleet:
 
     def receive(self, report: NodeReport) -> None:
         """Take a report; one that is older than what is known changes nothing (promise 7)."""
-        node = self._nodes.get(report.node)
-        if node is None:
-            node = _Node(report, self._clock(), {}, deque(maxlen=RETIRED))
-            self._nodes[report.node] = node
-        elif report.incarnation in node.retired:
+        if report.incarnation in self._left:
             return
+        node = self._nodes.get(report.node)
+        started = self._clock() - report.uptime_ms / 1000
+        if node is None:
+            node = _Node(report, self._clock(), started, {}, deque(maxlen=RETIRED))
+            self._nodes[report.node] = node
         elif report.incarnation != node.report.incarnation:
+            # The later start is the node that lives; a late report looks younger than it is.
+            late = report.incarnation in node.retired or started <= node.started
+            if late and not self._lost(node):
+                return
             node.retired.append(node.report.incarnation)
             node.labels.clear()
+            node.started = started
         elif report.sequence <= node.report.sequence:
             return
         if report.leaving:
             del self._nodes[report.node]
+            self._left.append(report.incarnation)
         else:
+            node.started = min(node.started, started)
             node.report = report
             node.heard = self._clock()
-            node.inventory = report.verification or node.inventory
+            if report.verification is not None:
+                node.inventories[report.verification.id] = report.verification
+                while len(node.inventories) > INVENTORIES:
+                    del node.inventories[next(iter(node.inventories))]
             for each in report.labels:
                 self._receive_label(node, each)
         self.version += 1
@@ -153,8 +168,7 @@ class Fleet:
     def inventories(self, verification: str) -> dict[str, Inventory | None]:
         """Each node's answer to a verification, or None where it gave none yet."""
         return {
-            name: node.inventory if node.inventory and node.inventory.id == verification else None
-            for name, node in sorted(self._nodes.items())
+            name: node.inventories.get(verification) for name, node in sorted(self._nodes.items())
         }
 
     def receipts(self, label: str, cursor: Cursor, first: int = 0) -> list[Receipt]:
