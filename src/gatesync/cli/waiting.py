@@ -1,10 +1,11 @@
 """`--wait`: until enough gateways have it, or the time is up; and who has it, and who not."""
 
+import asyncio
 import math
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -12,10 +13,11 @@ from gatesync.artifacts.changes import Head
 from gatesync.artifacts.errors import Problem
 from gatesync.publisher.fleet import Receipt, ReceiptStatus
 from gatesync.publisher.http import ReceiptsAnswer
-from gatesync.web.client import HttpClient
+from gatesync.web.client import HttpClient, UnreachableError
 
 __all__ = ["Awaited", "Goal", "parse_goal", "wait_for"]
 
+RETRY_SECONDS: Final = 0.5  # between two questions to a publisher that does not answer
 POLL_SECONDS: Final = 5.0  # one long poll; a lost gateway is noticed between two
 _COUNT: Final = re.compile(r"([0-9]{1,6})(%?)")
 
@@ -94,7 +96,7 @@ async def _wait(
     while True:
         params = [("label", head.label), ("epoch", head.epoch), ("revision", head.revision)]
         params += [("first", first), ("version", version), ("wait", f"{pause:.3f}")]
-        answer = await client.get("/v1/receipts", ReceiptsAnswer, params)
+        answer = await _ask(client, params, deadline)
         have = sum(each.status is ReceiptStatus.APPLIED for each in answer.receipts)
         needed = goal.needed(len(answer.receipts))
         progress(head.label, have, needed)
@@ -103,3 +105,19 @@ async def _wait(
         if reached or left <= 0:
             return Awaited(head.label, head.epoch, head.revision, reached, needed, answer.receipts)
         pause, version = min(POLL_SECONDS, left), answer.version
+
+
+async def _ask(
+    client: HttpClient, params: Sequence[tuple[str, Any]], deadline: float
+) -> ReceiptsAnswer:
+    """Ask for receipts, again while a publisher that went away may come back.
+
+    What is waited for is stored already, so nothing is at stake but the answer.
+    """
+    while True:
+        try:
+            return await client.get("/v1/receipts", ReceiptsAnswer, params)
+        except UnreachableError:
+            if time.monotonic() + RETRY_SECONDS >= deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
