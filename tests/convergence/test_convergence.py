@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from gatesync.artifacts.planning import Remove
 from gatesync.engines.engine import Deployable
 from gatesync.gateway.backoff import Backoff
+from gatesync.publisher.answers import Verdict
 from gatesync.publisher.fleet import ReceiptStatus
-from gatesync.publisher.service import Verdict
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked, id_of

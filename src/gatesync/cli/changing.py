@@ -21,10 +21,9 @@ from gatesync.cli.reading import read_artifacts
 from gatesync.cli.running import EXIT_NO, EXIT_WRONG
 from gatesync.cli.session import CommandError, Target, call
 from gatesync.cli.waiting import Awaited, Goal, parse_goal, wait_for
+from gatesync.publisher.answers import ArtifactsAnswer, GatewaysAnswer, Held, LabelsAnswer
 from gatesync.publisher.fleet import ReceiptStatus
-from gatesync.publisher.http import ArtifactsAnswer, GatewaysAnswer, LabelsAnswer
 from gatesync.publisher.requests import ChangeAnswer
-from gatesync.publisher.service import Held
 from gatesync.web.client import HttpClient, UnreachableError
 
 __all__ = [

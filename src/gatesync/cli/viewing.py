@@ -14,14 +14,16 @@ from gatesync.cli.changing import NameFilter, find_named
 from gatesync.cli.output import Output, ago
 from gatesync.cli.running import EXIT_NO, EXIT_UNREACHABLE
 from gatesync.cli.session import Target, call, open_session
-from gatesync.publisher.fleet import NodeStatus, Receipt
-from gatesync.publisher.http import (
+from gatesync.publisher.answers import (
     ArtifactsAnswer,
     GatewaysAnswer,
+    Held,
     ReceiptsAnswer,
+    Verdict,
+    Verification,
     VerificationAnswer,
 )
-from gatesync.publisher.service import Held, Verdict, Verification
+from gatesync.publisher.fleet import NodeStatus, Receipt
 from gatesync.web.client import HttpClient
 
 __all__ = ["list_artifacts", "show_artifact", "show_gateways", "verify"]

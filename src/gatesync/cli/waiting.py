@@ -11,8 +11,8 @@ import msgspec
 
 from gatesync.artifacts.changes import Head
 from gatesync.artifacts.errors import Problem
+from gatesync.publisher.answers import ReceiptsAnswer
 from gatesync.publisher.fleet import Receipt, ReceiptStatus
-from gatesync.publisher.http import ReceiptsAnswer
 from gatesync.web.client import HttpClient, UnreachableError
 
 __all__ = ["Awaited", "Goal", "parse_goal", "wait_for"]

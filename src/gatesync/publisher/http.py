@@ -8,26 +8,32 @@ import uuid
 from collections import OrderedDict
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, QueryParameter
 
-from gatesync.artifacts.changes import Confirmation, Cursor, Head
+from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.names import check_label
 from gatesync.events.messages import decode_report
+from gatesync.publisher.answers import (
+    ArtifactsAnswer,
+    GatewaysAnswer,
+    LabelRequest,
+    LabelsAnswer,
+    ReceiptsAnswer,
+    Verification,
+    VerificationAnswer,
+)
 from gatesync.publisher.cluster import ClusterAnswer
-from gatesync.publisher.fleet import NodeStatus, Receipt
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest
-from gatesync.publisher.service import IN_THREAD_BYTES, Held, Publisher, RefusedError, Verification
+from gatesync.publisher.service import IN_THREAD_BYTES, Publisher, RefusedError
 from gatesync.publisher.tokens import Principal
 from gatesync.stores.store import Behind, StoreError, TooOld
 from gatesync.stores.wire import (
     BATCH_DIGESTS,
     CONTENTS_TYPE,
-    WIRE_FORMAT,
     ContentsRequest,
     DeltaAnswer,
     DigestAnswer,
@@ -46,52 +52,6 @@ COALESCE_SECONDS: Final = 0.02  # reports that come this close together are answ
 PAGE_LIMIT: Final = 5_000
 
 _Ask = Request[Principal, Any, State]
-
-
-class LabelRequest(msgspec.Struct, frozen=True):
-    """Names a label."""
-
-    label: str
-
-
-class LabelsAnswer(msgspec.Struct, frozen=True):
-    """Every label that was ever used."""
-
-    labels: tuple[Head, ...]
-    format: str = WIRE_FORMAT
-
-
-class ArtifactsAnswer(msgspec.Struct, frozen=True):
-    """What labels hold."""
-
-    artifacts: tuple[Held, ...]
-    format: str = WIRE_FORMAT
-
-
-class GatewaysAnswer(msgspec.Struct, frozen=True):
-    """Every gateway, and the heads to compare it with."""
-
-    gateways: tuple[NodeStatus, ...]
-    heads: tuple[Head, ...]
-    format: str = WIRE_FORMAT
-
-
-class ReceiptsAnswer(msgspec.Struct, frozen=True):
-    """What each gateway of a label did about a revision.
-
-    `version` rises with each report that comes in; give it back to wait for more.
-    """
-
-    receipts: tuple[Receipt, ...]
-    version: int = 0
-    format: str = WIRE_FORMAT
-
-
-class VerificationAnswer(msgspec.Struct, frozen=True):
-    """The id to ask for a verification's results."""
-
-    id: str
-    format: str = WIRE_FORMAT
 
 
 class _Frames:

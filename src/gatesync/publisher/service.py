@@ -6,22 +6,22 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import structlog
 
-from gatesync.artifacts.changes import Confirmation, Cursor, Entry, Head
+from gatesync.artifacts.changes import Confirmation, Cursor, Head
 from gatesync.artifacts.digests import set_digest
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.events.hub import EventHub, Lost
-from gatesync.events.messages import Drift, Inventory, decode_report
+from gatesync.events.messages import Inventory, decode_report
 from gatesync.publisher.announcing import Announcer
+from gatesync.publisher.answers import Held, Verdict, Verification
 from gatesync.publisher.committing import Committer
 from gatesync.publisher.fleet import Fleet, ReceiptStatus
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, prepare
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
-__all__ = ["Held", "Publisher", "RefusedError", "Verdict", "Verification"]
+__all__ = ["IN_THREAD_BYTES", "Publisher", "RefusedError"]
 
 COMPACT_SECONDS: Final = 60.0
 IN_THREAD_BYTES: Final = 256 * 1024  # larger requests are checked beside the event loop
@@ -36,33 +36,6 @@ class RefusedError(Exception):
     def __init__(self, refused: Refused) -> None:
         self.refused = refused
         super().__init__("; ".join(refused.reasons))
-
-
-class Held(msgspec.Struct, frozen=True):
-    """An artifact in one label."""
-
-    label: str
-    entry: Entry
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a verification found on one node, for one label."""
-
-    node: str
-    label: str
-    status: str
-    """in step | drift | behind | no answer"""
-    revision: int = 0
-    reason: str = ""
-    drifted: tuple[Drift, ...] = ()
-
-
-class Verification(msgspec.Struct, frozen=True):
-    """How far a verification is; `complete` when every node has answered."""
-
-    id: str
-    complete: bool
-    verdicts: tuple[Verdict, ...]
 
 
 class Publisher:
