@@ -10,6 +10,7 @@ __all__ = ["Committer"]
 
 BATCH_REQUESTS = 256
 BATCH_BYTES = 32 * 1024 * 1024
+ENDED = "this publisher is stopping; repeat the request with its key at another one, or later"
 
 _Answer = SaveOutcome | Refused
 
@@ -30,7 +31,9 @@ class Committer:
         self._saver = saver
         self._saved = saved
         self._waiting: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
+        self._batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
         self._work = asyncio.Event()
+        self._ended = False
 
     async def submit(self, request: SaveRequest) -> _Answer:
         """Save a request; answers when it is durable (promise 3), or refused.
@@ -39,22 +42,27 @@ class Committer:
             StoreError: the store failed, perhaps after it had saved; repeating the request
                 with its key is safe.
         """
+        if self._ended:
+            raise StoreError(ENDED)
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         self._work.set()
         return await answer
 
     async def run(self) -> None:
-        """Commit until cancelled."""
+        """Commit until cancelled. Whoever still waits then is told so, and may repeat."""
         try:
             while True:
                 await self._work.wait()
-                await self._commit(self._take())
+                self._batch = self._take()
+                await self._commit(self._batch)
                 if not self._waiting:
                     self._work.clear()
         finally:
-            for _, answer in self._waiting:
-                answer.cancel()
+            self._ended = True
+            for _, answer in (*self._batch, *self._waiting):
+                if not answer.done():
+                    answer.set_exception(StoreError(ENDED))
 
     def _take(self) -> list[tuple[SaveRequest, asyncio.Future[_Answer]]]:
         size = 0
