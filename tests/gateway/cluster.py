@@ -145,6 +145,7 @@ class WatchedEngine(MemoryEngine):
 
     Attributes:
         refuses: reasons by api_id.
+        refuses_digests: reasons by digest.
         broken: the engine as a whole raises `EngineError` with this reason.
         slow: seconds that each swap takes.
         deploys: how often each api_id was deployed, refusals left out.
@@ -154,6 +155,7 @@ class WatchedEngine(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.refuses: dict[str, str] = {}
+        self.refuses_digests: dict[str, str] = {}
         self.broken = ""
         self.slow = 0.0
         self.deploys: dict[str, int] = {}
@@ -183,11 +185,7 @@ class WatchedEngine(MemoryEngine):
             self.check(each)
         if self.broken:
             raise EngineError(self.broken)
-        refused = {
-            each.entry.api_id: self.refuses[each.entry.api_id]
-            for each in deploy
-            if each.entry.api_id in self.refuses
-        }
+        refused = {each.entry.api_id: reason for each in deploy if (reason := self._why_not(each))}
         taken = [each for each in deploy if each.entry.api_id not in refused]
         await super().apply(taken, undeploy)
         for each in taken:
@@ -195,6 +193,10 @@ class WatchedEngine(MemoryEngine):
         for api_id in undeploy:
             self.undeploys[api_id] = self.undeploys.get(api_id, 0) + 1
         return refused
+
+    def _why_not(self, each: Deployable) -> str:
+        by_digest = self.refuses_digests.get(each.entry.digest, "")
+        return self.refuses.get(each.entry.api_id, by_digest)
 
     def check(self, each: Deployable) -> None:
         """For a test to look at what is about to be served."""
