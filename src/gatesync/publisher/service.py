@@ -169,6 +169,14 @@ class Publisher:
             return Verdict(node, held.label, "behind", 0, "it has not read the label yet")
         cursor = Cursor(held.epoch, held.revision)
         head = (await self.saver.heads([held.label]))[held.label]
+        waiting = [
+            receipt
+            for receipt in self.fleet.receipts(held.label, head.cursor)
+            if receipt.node == node and receipt.status is not ReceiptStatus.APPLIED
+        ]
+        late = bool(waiting) and waiting[0].status is ReceiptStatus.WAITING
+        if late and held.epoch == head.epoch and not held.drifted:
+            return Verdict(node, held.label, "behind", held.revision, waiting[0].reason)
         key = (held.label, held.revision)
         try:
             if key not in expected:
@@ -176,13 +184,6 @@ class Publisher:
                 expected[key] = set_digest({k: each.digest for k, each in entries.items()})
         except (StoreError, TooOld) as error:
             return Verdict(node, held.label, "drift", held.revision, f"cannot be compared: {error}")
-        waiting = [
-            receipt
-            for receipt in self.fleet.receipts(held.label, head.cursor)
-            if receipt.node == node and receipt.status is not ReceiptStatus.APPLIED
-        ]
-        if waiting and waiting[0].status is ReceiptStatus.WAITING and not held.drifted:
-            return Verdict(node, held.label, "behind", held.revision, waiting[0].reason)
         if held.drifted or held.set_digest != expected[key]:
             reason = f"{max(held.drifted_count, 1)} artifacts are not what the store says"
             return Verdict(node, held.label, "drift", held.revision, reason, held.drifted)
