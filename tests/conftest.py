@@ -4,6 +4,10 @@ import os
 
 import pytest
 
+# So that a failed assert in these shows the values that it compared. Said here, before any
+# test module can import them.
+pytest.register_assert_rewrite("tests.contracts", "tests.servers", "tests.gateway", "tests.faults")
+
 _skips: list[str] = []
 
 
