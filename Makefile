@@ -29,7 +29,7 @@ test: $(STAMP) lint types contracts ## lint, types, the architecture contract, a
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 test-fast: $(STAMP) ## the tests that start no server, in less than 30 seconds
-	$(BIN)/python -m pytest -n $(WORKERS) -m fast
+	$(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast
 
 lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff check .

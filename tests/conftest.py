@@ -3,10 +3,13 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 # So that a failed assert in these shows the values that it compared. Said here, before any
 # test module can import them.
 pytest.register_assert_rewrite("tests.contracts", "tests.servers", "tests.gateway", "tests.faults")
+
+settings.register_profile("fast", max_examples=25)  # make test-fast: a first answer
 
 _skips: list[str] = []
 

@@ -302,6 +302,11 @@ class Cluster:
         assert self.publisher is not None
         return self.publisher
 
+    @property
+    def memory(self) -> MemoryStore:
+        assert isinstance(self.saver, MemoryStore)
+        return self.saver
+
     async def start_publisher(self) -> Publisher:
         loop = asyncio.get_running_loop()
         self._publishers += 1
