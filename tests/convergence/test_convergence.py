@@ -245,7 +245,7 @@ class Convergence(RuleBasedStateMachine):
 
     async def _receipts(self) -> str:
         for label in self.model.labels:
-            receipts = await self.cluster.receipts(label)
+            receipts = await self.cluster.receipts(label, 0)
             for name, following in NODES.items():
                 receipt = receipts.get(name)
                 if label in following and (

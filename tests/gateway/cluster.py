@@ -370,13 +370,15 @@ class Cluster:
         assert isinstance(outcome, SaveOutcome), outcome
         return outcome
 
-    async def receipts(self, label: str) -> dict[str, Receipt]:
-        """What each node did about the label's newest revision."""
-        head = (await self.saver.heads([label]))[label]
-        return {each.node: each for each in self.running.fleet.receipts(label, head.cursor)}
+    async def receipts(self, label: str, first: int | None = None) -> dict[str, Receipt]:
+        """What each node did about the label's newest revision, or all from `first` on."""
+        cursor = (await self.saver.heads([label]))[label].cursor
+        since = cursor.revision if first is None else first
+        return {each.node: each for each in self.running.fleet.receipts(label, cursor, since)}
 
     def check_alive(self) -> None:
-        """Raise what ended a task that should run."""
+        """Raise what ended a task that should run; no report may be one that nobody reads."""
+        assert self.publisher is None or self.publisher.refused_reports == 0
         for task in (self._publisher_task, *(node.task for node in self.nodes.values())):
             if task.done() and not task.cancelled():
                 task.result()

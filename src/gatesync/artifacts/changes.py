@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
+from gatesync.artifacts.digests import EMPTY_LABEL, Count, Digest, LabelDigest
 from gatesync.artifacts.model import Identity
 
 __all__ = ["Change", "ChangeSet", "Confirmation", "Cursor", "Entry", "Head", "Instruction"]
@@ -33,9 +33,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     name: str
     version: str
     context: str
-    digest: str
-    size: int
-    revision: int = 0
+    digest: Digest
+    size: Count
+    revision: Count = 0
 
     @property
     def identity(self) -> Identity:
@@ -54,7 +54,7 @@ class Cursor(msgspec.Struct, frozen=True):
     """A place in a label's log. Revisions of different epochs cannot be compared."""
 
     epoch: str
-    revision: int
+    revision: Count
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     id: str
     epoch: str
-    revision: int
+    revision: Count
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class Head(msgspec.Struct, frozen=True):
 
     label: str
     epoch: str
-    revision: int = 0
+    revision: Count = 0
     digest: LabelDigest = EMPTY_LABEL
     confirmation: Confirmation | None = None
 
@@ -92,8 +92,8 @@ class ChangeSet(msgspec.Struct, frozen=True):
 
     label: str
     epoch: str
-    revision: int
-    previous: int
+    revision: Count
+    previous: Count
     changes: tuple[Change, ...]
     digest: LabelDigest
     published_at: int

@@ -1,11 +1,17 @@
 """Digests: of one artifact, and of everything that a label holds."""
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-__all__ = ["EMPTY_LABEL", "LabelDigest", "digest_of", "set_digest"]
+__all__ = ["EMPTY_LABEL", "Count", "Digest", "LabelDigest", "digest_of", "set_digest"]
+
+# What these functions rely on is checked where a value is decoded, wherever it came from.
+Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""A SHA-256, 64 hex digits."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A number that fits a signed 64-bit column."""
 
 _MODULUS: Final = 1 << 256
 
@@ -23,8 +29,8 @@ class LabelDigest(msgspec.Struct, frozen=True):
     found in milliseconds.
     """
 
-    total: str = "0" * 64
-    count: int = 0
+    total: Digest = "0" * 64
+    count: Count = 0
 
     def add(self, api_id: str, digest: str) -> "LabelDigest":
         """The digest of the set with this member, which was not in it."""

@@ -147,13 +147,15 @@ class Reporter:
         proof = self.informer.proofs.get(label)
         failed = [each for each in deployment.failed.values() if each.wanted.label == label]
         skipped = [each for each in deployment.skipped.values() if each.label == label]
+        # What is retained, or was removed a moment ago, is set aside and no longer an entry.
+        aside = {each.wanted.entry.api_id for each in failed} | {e.entry.api_id for e in skipped}
         return LabelReport(
             label=label,
             epoch=log.cursor.epoch if log.cursor else "",
             desired=revision,
             applied=deployment.processed(label, revision) if log.cursor else 0,
             digest=log.digest,
-            count_applied=len(log.entries) - len(failed) - len(skipped),
+            count_applied=len(log.entries) - len(aside & log.entries.keys()),
             took_us=self._took.pop(label, 0),
             proof_age_ms=None if proof is None else max(0, int((now - proof) * 1000)),
             held=len(log.retained),

@@ -1,5 +1,6 @@
 """A publisher's store, read over HTTP: the retriever of a gateway without a database."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -126,7 +127,8 @@ def _raise(error: AnsweredError, wanted: Cursor | None) -> NoReturn:
     if error.code == "too-old":
         raise TooOld("; ".join(error.reasons)) from error
     if error.code == "behind" and wanted is not None:
-        answer = msgspec.json.decode(error.body, type=ProblemAnswer)
-        if answer.head is not None:
-            raise Behind(answer.head, wanted) from error
+        with contextlib.suppress(msgspec.DecodeError):  # then it is an answer like any other no
+            answer = msgspec.json.decode(error.body, type=ProblemAnswer)
+            if answer.head is not None:
+                raise Behind(answer.head, wanted) from error
     raise StoreError(str(error)) from error
