@@ -8,11 +8,13 @@ import uuid
 from collections import OrderedDict
 from typing import Annotated, Any, Final
 
+import structlog
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import HeaderParameter, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor
+from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.names import check_label
@@ -51,6 +53,7 @@ WAIT_SECONDS: Final = 30.0  # one long poll takes no longer
 COALESCE_SECONDS: Final = 0.02  # reports that come this close together are answered as one
 PAGE_LIMIT: Final = 5_000
 
+_log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
 
 
@@ -195,10 +198,22 @@ async def post_contents(request: _Ask, data: ContentsRequest) -> Response[bytes]
     frame = _frames(request).get(digests)
     if frame is None:
         contents = await _publisher(request).saver.contents(digests)
-        frame = await asyncio.to_thread(pack_contents, contents)
-        if len(contents) == len(set(digests)):
+        packed, good = await asyncio.to_thread(_pack, contents)
+        frame = packed
+        if good == len(set(digests)):
             _frames(request).put(digests, frame)
     return Response(frame, media_type=CONTENTS_TYPE)
+
+
+def _pack(contents: dict[str, bytes]) -> tuple[bytes, int]:
+    """A frame of what the store gave out undamaged, and how many those are.
+
+    A frame is kept for everyone who asks, so one bad read must not get into it (promise 8).
+    """
+    good = {digest: each for digest, each in contents.items() if digest_of(each) == digest}
+    if len(good) < len(contents):
+        _log.error("the store holds other bytes", digests=sorted(contents.keys() - good.keys()))
+    return pack_contents(good), len(good)
 
 
 @get("/v1/contents/{digest:str}")
