@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
+from litestar.params import FromPath
 
 from gatesync.engines.engine import Engine
 from gatesync.gateway.informer import Informer
@@ -144,7 +145,7 @@ async def get_held(request: _Ask) -> HeldAnswer:
 
 
 @get("/v1/held/{api_id:str}")
-async def get_content(request: _Ask, api_id: str) -> Response[bytes]:
+async def get_content(request: _Ask, api_id: FromPath[str]) -> Response[bytes]:
     """The canonical form that the engine serves under an api_id, byte for byte."""
     content = request.app.state.engine.content(api_id)
     if content is None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import structlog
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.digests import digest_of
@@ -128,7 +128,7 @@ def get_cluster(request: _Ask) -> ClusterAnswer:
 @post("/v1/changes", status_code=200)
 async def post_changes(
     request: _Ask,
-    data: ChangeRequest,
+    data: JSONBody[ChangeRequest],
     idempotency_key: Annotated[
         str | None, HeaderParameter(name="Idempotency-Key", max_length=200)
     ] = None,
@@ -155,7 +155,9 @@ async def get_heads(
 
 
 @get("/v1/changes")
-async def get_changes(request: _Ask, label: str, epoch: str, since: int) -> DeltaAnswer:
+async def get_changes(
+    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], since: FromQuery[int]
+) -> DeltaAnswer:
     """What happened in a label since a revision. 410 too-old, 409 behind."""
     _reader(request, label)
     return DeltaAnswer(await _publisher(request).saver.changes(label, Cursor(epoch, since)))
@@ -164,13 +166,13 @@ async def get_changes(request: _Ask, label: str, epoch: str, since: int) -> Delt
 @get("/v1/manifest")
 async def get_manifest(
     request: _Ask,
-    label: str,
-    after: str = "",
+    label: FromQuery[str],
+    after: FromQuery[str] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT)] = 1_000,
-    epoch: str = "",
-    revision: int = 0,
-    at_epoch: str = "",
-    at_revision: int = 0,
+    epoch: FromQuery[str] = "",
+    revision: FromQuery[int] = 0,
+    at_epoch: FromQuery[str] = "",
+    at_revision: FromQuery[int] = 0,
 ) -> ManifestAnswer:
     """A page of everything that a label holds, now or at an earlier revision."""
     _reader(request, label)
@@ -185,14 +187,16 @@ async def get_manifest(
 
 
 @get("/v1/digest")
-async def get_digest(request: _Ask, label: str, epoch: str, revision: int) -> DigestAnswer:
+async def get_digest(
+    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], revision: FromQuery[int]
+) -> DigestAnswer:
     """The label digest that this history had at a revision, if it had one."""
     _reader(request, label)
     return DigestAnswer(await _publisher(request).saver.digest_at(label, Cursor(epoch, revision)))
 
 
 @post("/v1/contents", status_code=200)
-async def post_contents(request: _Ask, data: ContentsRequest) -> Response[bytes]:
+async def post_contents(request: _Ask, data: JSONBody[ContentsRequest]) -> Response[bytes]:
     """Up to 256 artifacts by digest, in one zstd frame; what is not there is left out."""
     digests = data.digests[:BATCH_DIGESTS]
     frame = _frames(request).get(digests)
@@ -217,7 +221,7 @@ def _pack(contents: dict[str, bytes]) -> tuple[bytes, int]:
 
 
 @get("/v1/contents/{digest:str}")
-async def get_content(request: _Ask, digest: str) -> Response[bytes]:
+async def get_content(request: _Ask, digest: FromPath[str]) -> Response[bytes]:
     """One artifact's canonical form. It never changes; any cache may keep it."""
     etag = f'"{digest}"'
     found = await _publisher(request).saver.contents([digest])
@@ -231,7 +235,7 @@ async def get_content(request: _Ask, digest: str) -> Response[bytes]:
 
 @get("/v1/artifacts")
 async def get_artifacts(
-    request: _Ask, label: str | None = None, api_id: str | None = None
+    request: _Ask, label: FromQuery[str | None] = None, api_id: FromQuery[str | None] = None
 ) -> ArtifactsAnswer:
     """What one label or all labels hold."""
     _operator(request)
@@ -248,7 +252,7 @@ async def get_labels(request: _Ask) -> LabelsAnswer:
 
 
 @post("/v1/labels/confirm", status_code=200)
-async def confirm(request: _Ask, data: LabelRequest) -> Confirmation:
+async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
     """Let gateways carry out the removals that another history of this label implies."""
     _writer(request)
     return await _publisher(request).confirm(check_label(data.label))
@@ -265,11 +269,11 @@ async def get_gateways(request: _Ask) -> GatewaysAnswer:
 @get("/v1/receipts")
 async def get_receipts(
     request: _Ask,
-    label: str,
-    epoch: str,
-    revision: int,
-    first: int | None = None,
-    version: int = -1,
+    label: FromQuery[str],
+    epoch: FromQuery[str],
+    revision: FromQuery[int],
+    first: FromQuery[int | None] = None,
+    version: FromQuery[int] = -1,
     wait: Annotated[float, QueryParameter(ge=0, le=WAIT_SECONDS)] = 0,
 ) -> ReceiptsAnswer:
     """What each gateway of a label did about a revision, or about all from `first` to it.
@@ -304,7 +308,7 @@ def post_verification(request: _Ask) -> VerificationAnswer:
 
 
 @get("/v1/verifications/{verification:str}")
-async def get_verification(request: _Ask, verification: str) -> Verification:
+async def get_verification(request: _Ask, verification: FromPath[str]) -> Verification:
     """What the gateways answered so far, compared with the store."""
     _operator(request)
     return await _publisher(request).verification(verification)

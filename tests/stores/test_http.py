@@ -1,0 +1,198 @@
+"""The store as a gateway reads it: over HTTP, from a publisher, through the same contract."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
+from gatesync.artifacts.digests import LabelDigest, digest_of
+from gatesync.artifacts.planning import SaveRequest
+from gatesync.publisher.cluster import ClusterAnswer
+from gatesync.publisher.http import publisher_app
+from gatesync.publisher.service import Publisher
+from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.stores.http import HttpRetriever
+from gatesync.stores.sql import SqlStore
+from gatesync.stores.store import (
+    PAGE_ENTRIES,
+    Delta,
+    ManifestPage,
+    Refused,
+    SaveOutcome,
+    StoreError,
+)
+from gatesync.stores.wire import pack_contents
+from gatesync.web.app import AppState
+from gatesync.web.client import AnsweredError, Response, UnreachableError, open_client
+from gatesync.web.guard import Guard
+from gatesync.web.server import serve
+from tests.contracts.store import StoreContract
+from tests.stores.sqlite import SqliteBench, opened
+
+
+class ReadOverHttp:
+    """Saves go to the store itself; every question goes over HTTP."""
+
+    def __init__(self, store: Callable[[], SqlStore], retriever: HttpRetriever) -> None:
+        self._store = store
+        self._retriever = retriever
+
+    @property
+    def epoch(self) -> str:
+        return self._store().epoch
+
+    async def labels(self) -> list[Head]:
+        return await self._store().labels()
+
+    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        return await self._store().save(requests)
+
+    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
+        return await self._store().change_sets(label, since, limit)
+
+    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+        return await self._store().confirm(label, confirmation_id)
+
+    async def compact(self, label: str, keep: int) -> int:
+        return await self._store().compact(label, keep)
+
+    async def heads(
+        self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
+    ) -> dict[str, Head]:
+        return await self._retriever.heads(labels, at_least)
+
+    async def changes(self, label: str, since: Cursor) -> Delta:
+        return await self._retriever.changes(label, since)
+
+    async def manifest(
+        self,
+        label: str,
+        *,
+        at: Cursor | None = None,
+        after: str = "",
+        limit: int = PAGE_ENTRIES,
+        at_least: Cursor | None = None,
+    ) -> ManifestPage:
+        return await self._retriever.manifest(
+            label, at=at, after=after, limit=limit, at_least=at_least
+        )
+
+    async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
+        return await self._retriever.digest_at(label, cursor)
+
+    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
+        return await self._retriever.contents(digests)
+
+
+class HttpBench:
+    """A store on SQLite, a publisher's HTTP in front of it, and a gateway's retriever."""
+
+    store: ReadOverHttp
+
+    def __init__(self, inner: SqliteBench, folder: Path) -> None:
+        self._inner = inner
+        self._folder = folder
+        self._publisher = Publisher(inner.store, None, "p")
+
+    async def catch_up(self) -> None:
+        await self._inner.catch_up()
+        # A cache may go on answering with what was compacted away; this is about the store.
+        self._app.state.frames = type(self._app.state.frames)()
+
+    async def reopen(self) -> None:
+        await self._inner.reopen()
+        self._publisher.saver = self._inner.store
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        token = TokenFile(self._folder / "tokens.json").create(Role.NODE, "n1", ["*"])
+        registry = TokenRegistry(self._folder / "tokens.json")
+        cluster = ClusterAnswer("p", self._inner.store.epoch, 5000, None)
+        self._app = publisher_app(self._publisher, cluster, AppState(_ready, CollectorRegistry()))
+        guard = Guard(self._app, registry.authenticate, 1024 * 1024)
+        port = await stack.enter_async_context(serve(guard, "127.0.0.1", 0))
+        client = await stack.enter_async_context(open_client(f"http://127.0.0.1:{port}", token))
+        self.store = ReadOverHttp(lambda: self._inner.store, HttpRetriever(client))
+
+
+async def _ready() -> tuple[bool, None]:
+    return True, None
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[HttpBench]:
+    async with opened(tmp_path / "store.db") as inner, AsyncExitStack() as stack:
+        bench = HttpBench(inner, tmp_path)
+        await bench.open(stack)
+        yield bench
+
+
+class TestHttpRetriever(StoreContract):
+    """The whole contract, with every question asked over HTTP."""
+
+
+class Liar:
+    """A publisher that answers what a test tells it to."""
+
+    url = "http://liar"
+
+    def __init__(self, answer: bytes | AnsweredError) -> None:
+        self.answer = answer
+
+    async def get(self, _path: str, answer: type[Any], _params: Any = ()) -> Any:
+        if isinstance(self.answer, AnsweredError):
+            raise self.answer
+        try:
+            return msgspec.json.decode(self.answer, type=answer)
+        except msgspec.DecodeError as error:
+            raise UnreachableError(str(error)) from None
+
+    async def request(self, *_: Any, **__: Any) -> Response:
+        assert isinstance(self.answer, bytes)
+        return Response(200, {}, self.answer)
+
+
+@pytest.mark.promise(8)
+async def test_contents_that_do_not_match_their_digest_count_as_not_there() -> None:
+    good, bad = digest_of(b"good"), digest_of(b"bad")
+    liar = Liar(pack_contents({good: b"good", bad: b"something else"}))
+    assert await HttpRetriever(liar).contents([good, bad]) == {good: b"good"}  # type: ignore[arg-type]
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize(
+    "frame", [b"", b"{}", pack_contents({digest_of(b"a"): b"a"})[:-3]], ids=["none", "json", "cut"]
+)
+async def test_contents_of_another_shape_are_no_answer(frame: bytes) -> None:
+    with pytest.raises(StoreError, match="/v1/contents"):
+        await HttpRetriever(Liar(frame)).contents([digest_of(b"a")])  # type: ignore[arg-type]
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"heads": [], "format": "gatesync.http/1"}',
+        b'{"heads": [{"label": "L", "epoch": "e", "digest": {"total": "zz", "count": 1}}]}',
+        b'{"heads": [{"label": "L", "epoch": "e", "revision": -1}]}',
+        b'{"heads": [{"label": "L", "epoch": "e"}], "format": "gatesync.http/2"}',
+    ],
+)
+async def test_heads_of_another_shape_are_no_answer(answer: bytes) -> None:
+    with pytest.raises(StoreError):
+        await HttpRetriever(Liar(answer)).heads(["L"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("body", [b"", b'{"code": "behind"}', b'{"code": "behind", "head": 3}'])
+async def test_behind_without_a_head_is_a_no_like_any_other(body: bytes) -> None:
+    liar = Liar(AnsweredError("http://liar/v1/changes", 409, body))
+    with pytest.raises(StoreError) as caught:
+        await HttpRetriever(liar).changes("L", Cursor("e", 1))  # type: ignore[arg-type]
+    assert type(caught.value) is StoreError
