@@ -1,0 +1,122 @@
+"""A gateway that reads over HTTP, from a publisher whose answers are damaged on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gatesync.artifacts.changes import Cursor
+from gatesync.gateway.agent import Agent
+from gatesync.gateway.backoff import Backoff
+from gatesync.publisher.cluster import ClusterAnswer
+from gatesync.publisher.http import publisher_app
+from gatesync.publisher.metrics import publisher_metrics
+from gatesync.publisher.service import Publisher
+from gatesync.publisher.tokens import Principal, Role
+from gatesync.stores.memory import MemoryStore
+from gatesync.web.app import AppState
+from gatesync.web.client import open_client
+from gatesync.web.guard import Guard
+from gatesync.web.server import serve
+from tests.contracts.saves import asked, id_of, publish
+from tests.gateway.cluster import WatchedEngine
+
+pytestmark = [
+    pytest.mark.fast,
+    pytest.mark.promise(8),
+]
+
+HEARTBEAT = 0.1
+
+
+class DamagedStore(MemoryStore):
+    """Gives out other bytes than it was asked for while `damage` says which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.damage: Callable[[bytes], bytes] | None = None
+        self.damaged = 0
+
+    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
+        found = await super().contents(digests)
+        if self.damage is None:
+            return found
+        self.damaged += 1
+        return {digest: self.damage(content) for digest, content in found.items()}
+
+
+@asynccontextmanager
+async def gateway(store: MemoryStore) -> AsyncIterator[Agent]:
+    """A publisher that serves HTTP, without a broker, and a gateway."""
+    publisher = Publisher(store, None, "p1", heartbeat=HEARTBEAT)
+
+    async def ready() -> tuple[bool, None]:
+        return True, None
+
+    app = publisher_app(
+        publisher,
+        ClusterAnswer("p1", store.epoch, int(HEARTBEAT * 1000), None),
+        AppState(ready, publisher_metrics(publisher)),
+    )
+    node = Principal("n1", Role.NODE, ("L",))
+    async with (
+        serve(Guard(app, lambda _token: node, 1024 * 1024), "127.0.0.1", 0) as port,
+        open_client(f"http://127.0.0.1:{port}", "token") as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        engine = WatchedEngine()
+        agent = Agent(
+            "n1", ["L"], client, engine, _no_hub, heartbeat=HEARTBEAT, retry=Backoff(0.05, 0.1)
+        )
+        running = [tasks.create_task(publisher.run()), tasks.create_task(agent.run())]
+        yield agent
+        for task in running:
+            task.cancel()
+
+
+@asynccontextmanager
+async def _no_hub() -> AsyncIterator[None]:
+    yield None
+
+
+async def awaited(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - several tasks bring it about
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: c[:-1] + b"!", lambda _c: b"", lambda c: c + b" ", lambda _c: b"evil"],
+    ids=["a byte", "empty", "longer", "other"],
+)
+async def test_damaged_contents_never_reach_the_engine_and_are_fetched_again(
+    damage: Callable[[bytes], bytes],
+) -> None:
+    store = DamagedStore()
+    store.damage = damage
+    async with gateway(store) as agent:
+        engine = agent.engine
+        assert isinstance(engine, WatchedEngine)
+        await store.save([asked("L", publish("menu", "good"))])
+        await awaited(lambda: store.damaged > 3)
+        assert engine.tries == {}, "unverified bytes were offered to the engine"
+        failure = agent.informer.deployment.failed[id_of("menu")]
+        assert publish("menu", "good").entry.digest in failure.reason
+        assert agent.informer.deployment.processed("L", 1) == 1
+        store.damage = None
+        await awaited(lambda: engine.content(id_of("menu")) == b"good")
+        assert agent.informer.logs["L"].cursor == Cursor(store.epoch, 1)
+
+
+async def test_one_damaged_artifact_holds_up_no_other() -> None:
+    store = DamagedStore()
+    store.damage = lambda content: b"evil" if content == b"victim" else content
+    async with gateway(store) as agent:
+        many: Sequence[str] = [f"api-{number}" for number in range(300)]
+        await store.save([asked("L", publish("menu", "victim"), *(publish(each) for each in many))])
+        await awaited(lambda: len(agent.engine.api_ids()) == len(many))
+        assert agent.engine.content(id_of("menu")) is None
+        store.damage = None
+        await awaited(lambda: agent.engine.content(id_of("menu")) == b"victim")
