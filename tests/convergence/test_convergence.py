@@ -1,12 +1,14 @@
 """Whatever happens between a publisher and its gateways, in the end they hold the same.
 
 Hypothesis publishes, edits, moves and removes, loses, doubles, reorders and delays messages,
-takes away the broker, the store's network, processes and memory. At each quiet moment every
+takes away the broker, the store's network, processes and memory, and puts backups and empty
+stores in the store's place, whose removals an operator confirms. At each quiet moment every
 gateway must serve, byte for byte, what the labels hold; at no moment anything else than what was
 published to a label of its own. `GATESYNC_TEST_BUDGET=20` looks twenty times as long.
 """
 
 import asyncio
+import copy
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
@@ -27,6 +29,7 @@ from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked, id_of
 from tests.convergence.model import NAMES, Model, artifact
 from tests.gateway.cluster import Cluster, Node, WatchedEngine
+from tests.gateway.histories import backup_of
 from tests.gateway.quiet import quiet
 from tests.gateway.virtual_time import VirtualTimeLoop
 
@@ -70,6 +73,8 @@ class Convergence(RuleBasedStateMachine):
         self.quiet.enter_context(quiet())
         self.corrupted = False
         self.failed = False
+        self.epochs = 0
+        self.backup: tuple[MemoryStore, dict[str, dict[str, int]]] | None = None
 
     @initialize(seed=st.integers(0, 2**16))
     def start(self, seed: int) -> None:
@@ -213,6 +218,29 @@ class Convergence(RuleBasedStateMachine):
     def ask_for_verification(self) -> None:
         self.cluster.running.start_verification()
 
+    @rule()
+    def take_a_backup(self) -> None:
+        self.backup = backup_of(self.cluster.memory), copy.deepcopy(self.model.labels)
+
+    @rule()
+    @precondition(lambda self: self.backup)
+    def restore_the_backup(self) -> None:
+        assert self.backup is not None
+        store, held = self.backup
+        self._replace(backup_of(store), copy.deepcopy(held))
+
+    @rule()
+    def begin_an_empty_store(self) -> None:
+        self.epochs += 1
+        self._replace(MemoryStore(f"epoch-{self.epochs}"), {})
+
+    def _replace(self, store: MemoryStore, held: dict[str, dict[str, int]]) -> None:
+        if self.cluster.publisher is not None:
+            self.run(self.cluster.stop_publisher())
+        self.cluster.saver = store
+        self.model.labels = held
+        self.run(self.cluster.start_publisher())
+
     # And then it is quiet.
 
     @rule()
@@ -229,12 +257,26 @@ class Convergence(RuleBasedStateMachine):
             node.link.up, node.link.latency = True, 0.0
             node.engine.refuses.clear()
             node.engine.broken, node.engine.slow = "", 0.0
+        await cluster.hub.settle()
+        await self._within(CONVERGES, self._of_one_history)
         if self.corrupted:  # nobody but a verification can know
             await self._verify()
             self.corrupted = False
         await self._within(CONVERGES, self._converged)
         await self._within(CONVERGES, self._in_step)
         await self._within(2 * HEARTBEAT, self._receipts)
+
+    async def _of_one_history(self) -> str:
+        """Everybody follows the store as it is now, and what that would remove is confirmed."""
+        heads = await self.cluster.saver.heads(LABELS)
+        for node in self.cluster.nodes.values():
+            for label, log in node.informer.logs.items():
+                if log.cursor != heads[label].cursor or log.digest != heads[label].digest:
+                    return f"{node.name} follows {log.cursor}, the store is at {heads[label]}"
+        held = {lb for n in self.cluster.nodes.values() for lb in n.labels if n.held(lb)}
+        for label in sorted(held):
+            await self.cluster.running.confirm(label)
+        return f"removals of {held} were held" if held else ""
 
     async def _converged(self) -> str:
         for name, node in self.cluster.nodes.items():
