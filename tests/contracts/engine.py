@@ -8,9 +8,10 @@ Derive a test class from `EngineContract`. It needs fixtures:
 """
 
 import asyncio
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -36,6 +37,16 @@ def held(engine: Engine) -> Mapping[str, bytes | None]:
 
 class EngineContract:
     """Everything that holds for any engine."""
+
+    @pytest.fixture
+    def restless(self) -> Iterator[None]:
+        """Threads take turns after each few instructions, so that a torn swap is seen."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            yield
+        finally:
+            sys.setswitchinterval(before)
 
     async def test_it_begins_empty_and_has_a_name(self, engine: Engine) -> None:
         assert list(engine.api_ids()) == []
@@ -99,7 +110,7 @@ class EngineContract:
 
     @pytest.mark.promise(5)
     async def test_a_reader_in_a_thread_never_meets_a_moment_without_what_is_replaced(
-        self, engine: Engine
+        self, engine: Engine, restless: None
     ) -> None:
         await deploy(engine, deployable("menu", "0"))
         api_id, missing, reads, older = id_of("menu"), 0, 0, 0
@@ -122,7 +133,9 @@ class EngineContract:
         assert reads > 0
 
     @pytest.mark.promise(5)
-    async def test_a_reader_in_a_thread_never_sees_part_of_a_change(self, engine: Engine) -> None:
+    async def test_a_reader_in_a_thread_never_sees_part_of_a_change(
+        self, engine: Engine, restless: None
+    ) -> None:
         """Each swap takes one of two pairs away and gives the other: always two, of one kind."""
         await deploy(engine, deployable("a1"), deployable("a2"))
         pairs = [{id_of("a1"), id_of("a2")}, {id_of("b1"), id_of("b2")}]

@@ -123,6 +123,22 @@ class Convergence(RuleBasedStateMachine):
     )
     @precondition(lambda self: self.cluster.publisher)
     def publish(self, chosen: list[str], places: list[str], content: int, atomic: bool) -> None:
+        self._publish(chosen, places, content, atomic)
+
+    # Of many rules one is chosen; without these an example would hardly publish anything.
+
+    @rule(name=names, place=labels, content=contents)
+    @precondition(lambda self: self.cluster.publisher)
+    def publish_one(self, name: str, place: str, content: int) -> None:
+        self._publish([name], [place], content, atomic=True)
+
+    @rule(many=st.lists(st.tuples(names, labels, contents), min_size=2, max_size=6))
+    @precondition(lambda self: self.cluster.publisher)
+    def publish_one_after_another(self, many: list[tuple[str, str, int]]) -> None:
+        for name, place, content in many:
+            self._publish([name], [place], content, atomic=True)
+
+    def _publish(self, chosen: list[str], places: list[str], content: int, atomic: bool) -> None:
         items = [artifact(name, content) for name in chosen]
         request = asked(places, *([items] if atomic else items))
         allowed = self.model.may_publish(chosen, places)
@@ -258,6 +274,7 @@ class Convergence(RuleBasedStateMachine):
             node.engine.refuses.clear()
             node.engine.broken, node.engine.slow = "", 0.0
         await cluster.hub.settle()
+        await asyncio.sleep(2 * HEARTBEAT)  # what a lost history's last words did is found out
         await self._within(CONVERGES, self._of_one_history)
         if self.corrupted:  # nobody but a verification can know
             await self._verify()
@@ -327,7 +344,7 @@ class Convergence(RuleBasedStateMachine):
 
 TestConvergence = Convergence.TestCase
 TestConvergence.settings = settings(
-    max_examples=max(1, int(60 * BUDGET)),
+    max_examples=max(1, int(250 * BUDGET)),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

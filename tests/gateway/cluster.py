@@ -91,6 +91,7 @@ class Link:
         self.cut_pages = False
         self.latency = 0.0  # seconds, at most, there and back each
         self.questions = 0
+        self.answered = 0  # perhaps not back yet
         self.contents_asked = 0
         self._cluster = cluster
         self._random = random.Random(seed)
@@ -135,6 +136,7 @@ class Link:
             raise StoreError("the publisher cannot be reached")
 
     async def _back(self, answer: Any) -> Any:
+        self.answered += 1
         if self.latency:  # what the store said then is old by the time it arrives
             await asyncio.sleep(self._random.uniform(0, self.latency))
         return answer

@@ -13,6 +13,7 @@ from gatesync.events.messages import (
     decode_announcement,
     encode,
 )
+from gatesync.gateway.informer import PENDING_EVENTS
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked, id_of, publish, remove
@@ -168,10 +169,14 @@ async def test_more_events_than_are_kept_during_a_pull_lose_nothing() -> None:
         await cluster.publish("L", publish("first"))
         cluster.faults.drop = 0.0
         node.link.latency = 1.0
-        for number in range(200):
+        answered = node.link.answered
+        await cluster.publish("L", publish("second"))
+        await until(lambda: node.link.answered > answered, within=1)
+        for number in range(2 * PENDING_EVENTS):  # of which the answer cannot know
             await cluster.publish("L", publish(f"api-{number}"))
         node.link.latency = 0.0
-        await until(lambda: len(node.engine.api_ids()) == 201, within=HEARTBEAT)
+        held = 2 + 2 * PENDING_EVENTS
+        await until(lambda: len(node.engine.api_ids()) == held, within=1.5)  # no heartbeat yet
 
 
 # Promise 3.
