@@ -247,8 +247,14 @@ class Convergence(RuleBasedStateMachine):
 
     @rule()
     def begin_an_empty_store(self) -> None:
+        """Which removes nothing, however long it takes (promise 6)."""
+        self.quiesce()
+        served = {name: node.engine.snapshot() for name, node in self.cluster.nodes.items()}
         self.epochs += 1
         self._replace(MemoryStore(f"epoch-{self.epochs}"), {})
+        self.run(asyncio.sleep(3 * HEARTBEAT))
+        for name, node in self.cluster.nodes.items():
+            assert node.engine.snapshot() == served[name], name
 
     def _replace(self, store: MemoryStore, held: dict[str, dict[str, int]]) -> None:
         if self.cluster.publisher is not None:

@@ -172,10 +172,10 @@ async def test_more_events_than_are_kept_during_a_pull_lose_nothing() -> None:
         answered = node.link.answered
         await cluster.publish("L", publish("second"))
         await until(lambda: node.link.answered > answered, within=1)
-        for number in range(2 * PENDING_EVENTS):  # of which the answer cannot know
+        for number in range(PENDING_EVENTS + 1):  # of which the answer cannot know
             await cluster.publish("L", publish(f"api-{number}"))
         node.link.latency = 0.0
-        held = 2 + 2 * PENDING_EVENTS
+        held = 2 + PENDING_EVENTS + 1
         await until(lambda: len(node.engine.api_ids()) == held, within=1.5)  # no heartbeat yet
 
 
