@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gatesync.artifacts.changes import Cursor
 from gatesync.gateway.agent import Agent
@@ -15,6 +17,7 @@ from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Principal, Role
 from gatesync.stores.memory import MemoryStore
+from gatesync.stores.store import Delta, ManifestPage
 from gatesync.web.app import AppState
 from gatesync.web.client import open_client
 from gatesync.web.guard import Guard
@@ -36,7 +39,28 @@ class DamagedStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.damage: Callable[[bytes], bytes] | None = None
+        self.damage_entries = False
         self.damaged = 0
+
+    async def manifest(self, label: str, **asked: Any) -> ManifestPage:
+        page = await super().manifest(label, **asked)
+        return self._damaged(page) if self.damage_entries else page
+
+    async def changes(self, label: str, since: Cursor) -> Delta:
+        delta = await super().changes(label, since)
+        if not self.damage_entries:
+            return delta
+        self.damaged += 1
+        changes = tuple(
+            structs.replace(each, entry=structs.replace(each.entry, digest="no digest"))
+            for each in delta.changes
+        )
+        return structs.replace(delta, changes=changes)
+
+    def _damaged(self, page: ManifestPage) -> ManifestPage:
+        self.damaged += 1
+        entries = (structs.replace(each, digest="no digest") for each in page.entries)
+        return structs.replace(page, entries=tuple(entries))
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         found = await super().contents(digests)
@@ -120,3 +144,20 @@ async def test_one_damaged_artifact_holds_up_no_other() -> None:
         assert agent.engine.content(id_of("menu")) is None
         store.damage = None
         await awaited(lambda: agent.engine.content(id_of("menu")) == b"victim")
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("first", [True, False], ids=["list", "difference"])
+async def test_entries_whose_digests_are_none_stop_no_gateway(first: bool) -> None:
+    store = DamagedStore()
+    async with gateway(store) as agent:
+        await store.save([asked("L", publish("bread"))])
+        if not first:
+            await awaited(lambda: agent.engine.content(id_of("bread")))
+        store.damage_entries = True
+        await store.save([asked("L", publish("menu"))])
+        await awaited(lambda: store.damaged > 1)
+        await awaited(lambda: agent.informer.pulse.store_failures > 1)
+        store.damage_entries = False
+        await awaited(lambda: agent.engine.content(id_of("menu")))
+        assert agent.engine.content(id_of("bread"))
