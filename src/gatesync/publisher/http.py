@@ -71,8 +71,9 @@ class _Frames:
         return frame
 
     def put(self, digests: tuple[str, ...], frame: bytes) -> None:
+        # Two that asked at once have both made it.
+        self._size += len(frame) - len(self._frames.pop(digests, b""))
         self._frames[digests] = frame
-        self._size += len(frame)
         while self._size > FRAMES_BYTES:
             self._size -= len(self._frames.popitem(last=False)[1])
 
