@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 from collections.abc import Mapping
 
@@ -312,6 +313,27 @@ async def test_what_is_wanted_again_before_it_could_be_removed_is_kept() -> None
     assert bench.served == {MENU: content("menu")}
     assert bench.deployment.processed("L", 5) == 5
     assert bench.engine.undeploys == {}
+
+
+@pytest.mark.promise(4)
+async def test_a_swap_that_was_cancelled_half_way_is_done_again() -> None:
+    bench = Bench()
+    await bench.deploy(entry("menu"), entry("ham"))
+    bench.drop("menu")
+    bench.want(entry("bread"))
+    bench.want(entry("ham", 2))
+    bench.engine.slow = 60.0
+    swap = asyncio.create_task(bench.settle(entry("bread"), entry("ham", 2)))
+    await asyncio.sleep(0)
+    swap.cancel()
+    await asyncio.wait([swap])
+    bench.engine.slow = 0.0
+    await bench.settle()
+    assert bench.served == {id_of("ham"): content("ham")}
+    assert {each.digest for each in bench.deployment.missing()} == {
+        entry("bread").digest,
+        entry("ham", 2).digest,
+    }
 
 
 # How far it is.

@@ -1,5 +1,7 @@
 """Events are hints: lost, late, doubled, damaged or absent, the gateway gets there."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -375,3 +377,31 @@ async def test_a_move_between_labels_of_one_node_never_leaves_it_without() -> No
         assert node.serves("menu")
         assert node.engine.deploys == {id_of("menu"): 1}
         assert node.engine.undeploys == {}
+
+
+@pytest.mark.promise(4)
+@in_virtual_time
+async def test_a_ready_node_stays_ready_while_it_waits_for_the_bytes_of_a_change() -> None:
+    async with Cluster() as cluster:
+        node = await in_step(cluster)
+        assert node.agent.status().ready
+        await cluster.publish("L", publish("menu", "1"))
+        await until(lambda: node.serves("menu", "1"), within=AT_ONCE)
+        node.link.up = False
+        await cluster.publish("L", publish("menu", b"x" * (INLINE_MAX_BYTES + 1)))
+        await until(lambda: node.agent.status().waiting == 1, within=AT_ONCE)
+        assert node.agent.status().ready, "it serves what it did"
+        assert node.serves("menu", "1")
+
+
+@in_virtual_time
+async def test_a_node_is_not_ready_before_its_first_list_was_fetched() -> None:
+    async with Cluster() as cluster:
+        await cluster.publish("L", publish("menu"))
+        node = await cluster.start_node("n1", ["L", "M"])
+        node.link.up = False
+        await asyncio.sleep(TWO_HEARTBEATS)
+        assert not node.agent.status().ready
+        node.link.up = True
+        await until(lambda: node.agent.status().ready, within=120)
+        assert node.serves("menu")

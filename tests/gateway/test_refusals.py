@@ -223,3 +223,32 @@ async def test_a_report_made_while_a_slow_engine_is_at_work_can_be_read() -> Non
         cluster.check_alive()
         assert not cluster.running.fleet.nodes()[0].lost
         await receipt(cluster, "n1", ReceiptStatus.APPLIED, within=4 * HEARTBEAT)
+
+
+@pytest.mark.promise(9)
+@in_virtual_time
+async def test_a_receipt_waits_for_an_engine_that_takes_its_time() -> None:
+    async with Cluster() as cluster:
+        node = await cluster.start_node("n1", ["L"])
+        await until(lambda: node.informer.processed, within=1)
+        node.engine.slow = 3 * HEARTBEAT  # it reports meanwhile
+        await cluster.publish("L", publish("menu"))
+        await asyncio.sleep(2 * HEARTBEAT)
+        assert (await cluster.receipts("L"))["n1"].status is ReceiptStatus.WAITING
+        await receipt(cluster, "n1", ReceiptStatus.APPLIED, within=2 * HEARTBEAT)
+        assert node.serves("menu")
+
+
+@pytest.mark.promise(9)
+@in_virtual_time
+async def test_a_busy_label_does_not_keep_the_others_from_being_reported() -> None:
+    async with Cluster() as cluster:
+        await cluster.start_node("n1", ["L", "M"])
+        await cluster.publish("M", publish("bread"))
+        await asyncio.sleep(SOON)
+        await cluster.stop_publisher()
+        await cluster.start_publisher()  # which knows nothing of any node
+        for number in range(20):
+            await cluster.publish("L", publish("menu", str(number)))
+            await asyncio.sleep(HEARTBEAT / 10)
+        assert (await cluster.receipts("M"))["n1"].status is ReceiptStatus.APPLIED

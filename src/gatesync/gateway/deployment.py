@@ -112,7 +112,12 @@ class Deployment:
             else:
                 deploy.append((wanted, content))
         if deploy or undeploy:
-            await self._apply(deploy, undeploy, now, random)
+            try:
+                await self._apply(deploy, undeploy, now, random)
+            except BaseException:  # cancelled half-way: nobody knows what the engine took
+                self._unsettled |= due
+                self._doubtful.update(wanted.entry.api_id for wanted, _ in deploy)
+                raise
         return True
 
     def next_try(self) -> float | None:
@@ -158,7 +163,7 @@ class Deployment:
             for api_id, wanted in self.waiting.items()
             if wanted.label == label and api_id not in self.failed  # a retry was processed before
         )
-        return min(waiting, default=revision)
+        return min([revision, *waiting])
 
     async def inspect(self) -> dict[str, str]:
         """Hash every byte that the engine holds: api_id to digest, of everything it holds."""

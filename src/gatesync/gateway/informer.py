@@ -117,6 +117,8 @@ class Informer:
         self._clock = clock
         self._pulls = {label: _Pull() for label in labels}
         self._settling = asyncio.Lock()
+        self._settled: dict[str, Cursor] = {}  # up to where the deployment has followed
+        self._processed = False
         self._missing = asyncio.Event()
         self._recovered = asyncio.Event()
         self._alarm = asyncio.Event()
@@ -125,11 +127,24 @@ class Informer:
 
     @property
     def processed(self) -> bool:
-        """Whether every label was listed and everything in the lists was tried."""
-        listed = all(log.cursor is not None for log in self.logs.values())
-        return listed and all(
-            api_id in self.deployment.failed for api_id in self.deployment.waiting
-        )
+        """Whether every label was listed, and everything in those first lists was tried.
+
+        It stays so: a node that waits for the bytes of a later change serves all it did before.
+        """
+        return self._processed
+
+    def processed_up_to(self, label: str) -> int:
+        """The revision up to which each change of the label is applied, failed or skipped.
+
+        What the engine is busy with is none of these (promise 9). 0 before the first list, and
+        while another history is taken over.
+        """
+        cursor, settled = self.logs[label].cursor, self._settled.get(label)
+        if cursor is None or settled is None or settled.epoch != cursor.epoch:
+            return 0
+        if settled.revision > cursor.revision:  # the log went back: a restored backup
+            return 0
+        return self.deployment.processed(label, settled.revision)
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""
@@ -378,12 +393,18 @@ class Informer:
     ) -> None:
         """Let the deployment follow, then report."""
         async with self._settling:
+            cursor = None if log is None else log.cursor
             if log is not None:
                 touched, log.touched = log.touched, set()
                 for api_id in touched:
                     entry = log.entries.get(api_id)
                     self.deployment.put(log.label, api_id, entry, log.retained.get(api_id))
             changed = await self.deployment.settle(contents, self._clock(), self._random)
+            if log is not None and cursor is not None:
+                self._settled[log.label] = cursor
+        if not self._processed:
+            untried = self.deployment.waiting.keys() - self.deployment.failed.keys()
+            self._processed = self._settled.keys() == self.logs.keys() and not untried
         if self.deployment.waiting:
             self._missing.set()
         if self.deployment.failed:

@@ -83,12 +83,17 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled, and say goodbye then."""
+        full = self._clock() + self._heartbeat  # whatever else is reported until then
         try:
             while True:
+                quiet = False
                 try:
-                    async with asyncio.timeout(self._heartbeat):
+                    async with asyncio.timeout(max(0.0, full - self._clock())):
                         await self._due.wait()
                 except TimeoutError:
+                    quiet = True
+                if quiet or self._clock() >= full:
+                    full = self._clock() + self._heartbeat
                     self._waiting.update(self.informer.logs)
                 self._due.clear()
                 labels, self._waiting = self._waiting, set()
@@ -153,7 +158,7 @@ class Reporter:
             label=label,
             epoch=log.cursor.epoch if log.cursor else "",
             desired=revision,
-            applied=deployment.processed(label, revision) if log.cursor else 0,
+            applied=self.informer.processed_up_to(label),
             digest=log.digest,
             count_applied=len(log.entries) - len(aside & log.entries.keys()),
             took_us=self._took.pop(label, 0),
