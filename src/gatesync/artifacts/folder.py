@@ -30,7 +30,7 @@ from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Pa
 from gatesync.artifacts.names import check_name
 from gatesync.artifacts.synapse import read_root
 
-__all__ = ["FOLDER_FILE", "FOLDER_FORMAT", "artifact_from_files", "files_of"]
+__all__ = ["FOLDER_FILE", "FOLDER_FORMAT", "artifact_from_files", "files_of", "is_leftover"]
 
 FOLDER_FILE: Final = "artifact.toml"
 FOLDER_FORMAT: Final = "gatesync.folder/1"
@@ -84,7 +84,7 @@ def artifact_from_files(files: Mapping[str, bytes], *, tenant: str | None = None
         problems.append(Problem("two of [[parts]] have the same path", where=FOLDER_FILE))
     parts: list[Part] = []
     for path in sorted(files):
-        if path == FOLDER_FILE or (path not in given and _is_leftover(path)):
+        if path == FOLDER_FILE or (path not in given and is_leftover(path)):
             continue
         try:
             part = given.get(path)
@@ -155,7 +155,7 @@ def _derived(path: str, content: bytes) -> tuple[str, str]:
 
 
 def _says_itself(part: Part) -> bool:
-    if _is_leftover(part.path):
+    if is_leftover(part.path):
         return False
     try:
         return _derived(part.path, part.content) == (part.role, part.name)
@@ -163,7 +163,7 @@ def _says_itself(part: Part) -> bool:
         return False
 
 
-def _is_leftover(path: str) -> bool:
+def is_leftover(path: str) -> bool:
     """Hidden, or what editors and file managers leave behind: never an artifact's file."""
     steps = path.split("/")
     if any(step.startswith(".") and step not in {".", ".."} for step in steps):

@@ -1,18 +1,20 @@
 """What a Synapse XML file says about itself, and the artifact that one file makes.
 
-The root element decides the kind. Only the root is looked at: what stands below it is the
-engine's business, and the bytes are kept as they are.
+The root element decides the kind. What stands below it is the engine's business, but for the UUID
+that WSO2 writes into an API's handlers; the bytes are kept as they are.
 """
 
 import re
 from typing import Final, NamedTuple, cast
+
+from lxml import etree
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.names import check_name
 from gatesync.artifacts.xml import parse
 
-__all__ = ["SYNAPSE_NAMESPACE", "SynapseRoot", "artifact_from_xml", "read_root"]
+__all__ = ["SYNAPSE_NAMESPACE", "SynapseRoot", "artifact_from_xml", "identity_of", "read_root"]
 
 SYNAPSE_NAMESPACE: Final = "http://ws.apache.org/ns/synapse"
 
@@ -31,14 +33,26 @@ _ROLES: Final = {
 }
 
 
+# Handlers that count or throttle are told whom they serve: <property name="apiUUID" value="..."/>
+_UUIDS: Final = etree.XPath(
+    "*[local-name()='handlers']/*[local-name()='handler']"
+    "/*[local-name()='property'][@name='apiUUID']/@value"
+)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+
+
 class SynapseRoot(NamedTuple):
-    """What the root element says. `version` and `context` are empty where it says nothing."""
+    """What the root element says. What it does not say is empty.
+
+    `version`, `context` and `uuid` are an API's; `uuid` is the one that WSO2 gave it.
+    """
 
     role: str
     name: str
     version: str
     context: str
     line: int
+    uuid: str = ""
 
 
 def artifact_from_xml(
@@ -52,7 +66,8 @@ def artifact_from_xml(
         content: the file, kept byte for byte.
         path: where it came from, for messages; its last step becomes the part's file name.
         tenant: the domain that it belongs to.
-        api_id: its stable id; without one it is made from the identity.
+        api_id: its stable id; without one it is the UUID that an API's handlers name, else it is
+            made from the identity.
 
     Raises:
         Problem: the content is not XML that `xml.parse` accepts, or not a Synapse artifact; or
@@ -62,9 +77,9 @@ def artifact_from_xml(
     check_name(tenant, "tenant")
     root = read_root(content, path)
     file_name = re.split(r"[/\\]", path)[-1]
-    identity = Identity(tenant, root.role, _identity_name(root, file_name), root.version)
+    identity = identity_of(root, file_name, tenant)
     part = Part(root.role, root.name, f"{KINDS[root.role]}/{file_name}", content)
-    artifact = Artifact(identity, api_id or identity.default_api_id(), (part,))
+    artifact = Artifact(identity, api_id or root.uuid or identity.default_api_id(), (part,))
     artifact.check()
     return artifact
 
@@ -93,9 +108,23 @@ def read_root(content: bytes, where: str) -> SynapseRoot:
         raise Problem(f"<{tag}> has no attribute {attribute!r}", where=where, line=line)
     if role == "import" and (package := root.get("package")):
         name = f"{{{package}}}{name}"  # as Synapse calls it: packages may share a name
-    version = root.get("version", "") if role == "api" else ""
-    context = root.get("context", "") if role == "api" else ""
-    return SynapseRoot(role, name, version, context, line)
+    if role != "api":
+        return SynapseRoot(role, name, "", "", line)
+    uuids = {str(value) for value in cast("list[str]", _UUIDS(root))}
+    uuid = uuids.pop() if len(uuids) == 1 else ""
+    return SynapseRoot(
+        role,
+        name,
+        root.get("version", ""),
+        root.get("context", ""),
+        line,
+        uuid if _UUID.fullmatch(uuid) else "",
+    )
+
+
+def identity_of(root: SynapseRoot, file_name: str, tenant: str) -> Identity:
+    """What the artifact of this root element, in a file of this name, is called."""
+    return Identity(tenant, root.role, _identity_name(root, file_name), root.version)
 
 
 def _identity_name(root: SynapseRoot, file_name: str) -> str:

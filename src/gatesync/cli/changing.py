@@ -75,13 +75,14 @@ class NameFilter(msgspec.Struct, frozen=True):
 
 
 class PublishResult(msgspec.Struct):
-    """What publish and remove print with `--json`."""
+    """What publish and remove print with `--json`; `base` are an installation's files."""
 
     ok: bool
     change_sets: list[Any]
     heads: list[Head]
     refused: list[str]
     waited: list[Awaited]
+    base: list[str] = []
 
 
 def publish(
@@ -102,10 +103,15 @@ def publish(
         raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
     for problem in found.problems:
         output.note(f"left out: {problem}")
+    if found.base:
+        output.note(
+            f"left out: {len(found.base)} files of the server's installation, "
+            f"such as {found.base[0]}"
+        )
     chunks = [found.artifacts] if atomic else list(_chunks(found.artifacts))
 
     async def work(client: HttpClient) -> PublishResult:
-        result = PublishResult(True, [], [], [str(each) for each in found.problems], [])
+        result = PublishResult(True, [], [], [str(each) for each in found.problems], [], found.base)
         heads: dict[str, Head] = {}
         with _progress(len(found.artifacts), output) as advance:
             for chunk in chunks:

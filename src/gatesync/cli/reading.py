@@ -12,6 +12,8 @@ from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact
 from gatesync.artifacts.synapse import artifact_from_xml
+from gatesync.artifacts.tree import TreeKind, artifacts_of
+from gatesync.cli.trees import read_content, read_tree, tree_kind
 
 __all__ = ["Found", "read_artifacts"]
 
@@ -19,25 +21,72 @@ FOLDER_FILE: Final = "artifact.toml"
 
 
 class Found(msgspec.Struct):
-    """What the paths hold: artifacts that are sound, and everything that is wrong."""
+    """What the paths hold.
+
+    Artifacts that are sound, everything that is wrong, and the files that belong to a server's
+    installation, which are never published.
+    """
 
     artifacts: list[Artifact]
     problems: list[Problem]
+    base: list[str] = []
 
 
 def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
-    """Read artifact folders and Synapse XML files.
+    """Read what PATH may name.
+
+    A file is a Synapse XML file. What a folder is, the first of these says that fits:
+
+    1. It has an `artifact.toml`: an artifact folder.
+    2. Folders in it have one: a folder of artifact folders.
+    3. It has `deployment/server` or `tenants`: a server's `repository`.
+    4. It has `synapse-configs/default` or `executionplans`: a `deployment/server`, or a tenant.
+    5. It has `api`, `sequences`... or `synapse.xml`: a `synapse-configs/default`.
 
     Args:
-        paths: an artifact folder (with an `artifact.toml`), a folder of such folders, or one
-            XML file.
+        paths: files and folders.
         tenant: the tenant domain of what does not name its own.
     """
-    found = Found([], [])
+    found = Found([], [], [])
     for path in paths:
-        for each in _artifacts_in(path, found.problems):
-            _read(each, tenant, found)
+        try:
+            kind = _tree_kind(path)
+            if kind is not None:
+                _read_whole_tree(path, kind, tenant, found)
+                continue
+            for each in _artifacts_in(path, found.problems):
+                _read(each, tenant, found)
+        except OSError as error:
+            found.problems.append(Problem(str(error.strerror), where=str(path)))
     return found
+
+
+def _tree_kind(path: Path) -> TreeKind | None:
+    if not path.is_dir() or (path / FOLDER_FILE).exists() or _artifact_folders(path):
+        return None
+    return tree_kind(path)
+
+
+def _artifact_folders(path: Path) -> list[Path]:
+    return sorted(each.parent for each in path.glob(f"*/{FOLDER_FILE}"))
+
+
+def _read_whole_tree(path: Path, kind: TreeKind, tenant: str | None, found: Found) -> None:
+    problems: list[Problem] = []
+    files = read_tree(path, kind, problems)
+    tree = artifacts_of(files, kind=kind, tenant=tenant or SUPER_TENANT)
+    problems += tree.problems
+    found.artifacts += tree.artifacts
+    found.base += [str(path / each) for each in tree.base]
+    if not (tree.artifacts or problems):
+        reason = "holds no artifact"
+        if tree.base:
+            reason = (
+                f"all of its {len(tree.base)} files belong to the server's installation, which "
+                "each node brings along; they are never published"
+            )
+        problems.append(Problem(reason))
+    found.problems += [problem.within(str(path)) for problem in problems]
 
 
 def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
@@ -49,9 +98,13 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
     if not path.is_dir():
         problems.append(Problem("neither a file nor a folder", where=str(path)))
         return []
-    folders = sorted(each.parent for each in path.glob(f"*/{FOLDER_FILE}"))
+    folders = _artifact_folders(path)
     if not folders:
-        reason = f"neither this folder nor one in it has an {FOLDER_FILE}"
+        reason = (
+            f"neither this folder nor one in it has an {FOLDER_FILE}, nor is it a server's tree"
+        )
+        if inner := [each.name for each in sorted(path.iterdir()) if _tree_kind(each)]:
+            reason += f"; did you mean {inner[0]} in it?"
         problems.append(Problem(reason, where=str(path)))
     return folders
 
@@ -59,7 +112,7 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
 def _read(path: Path, tenant: str | None, found: Found) -> None:
     try:
         if path.is_file():
-            content = _content(path)
+            content = read_content(path)
             artifact = artifact_from_xml(content, path.name, tenant=tenant or SUPER_TENANT)
         else:
             artifact = artifact_from_files(_files(path), tenant=tenant)
@@ -88,18 +141,8 @@ def _files(folder: Path) -> dict[str, bytes]:
         for name in leaves:
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
-            files[relative] = _content(path)
+            files[relative] = read_content(path)
             size += len(files[relative])
             if size > ARTIFACT_MAX_BYTES:
                 raise Problem(f"more than {ARTIFACT_MAX_BYTES} bytes; an artifact has no more")
     return files
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(ARTIFACT_MAX_BYTES + 1)
-    if len(content) > ARTIFACT_MAX_BYTES:
-        raise Problem(
-            f"more than {ARTIFACT_MAX_BYTES} bytes; an artifact has no more", where=path.name
-        )
-    return content
