@@ -166,10 +166,14 @@ def test_numbers_without_end(cluster: Place, number: int) -> None:
         "/v1/changes?label=l&epoch=e&since=",
         "/v1/changes?label=l&epoch=e&since=1.5",
         "/v1/changes?label=l&epoch=e&since=NaN",
+        "/v1/changes?label=l&epoch=e&since=-1",
+        f"/v1/changes?label=l&epoch=e&since={2**63}",
         "/v1/manifest?label=l&limit=0",
         "/v1/manifest?label=l&limit=5001",
         "/v1/manifest?label=l&revision=x",
+        f"/v1/manifest?label=l&at_epoch=e&at_revision={2**63}",
         "/v1/digest?label=l",
+        f"/v1/digest?label=l&epoch=e&revision={2**63}",
         "/v1/receipts?label=l&epoch=e&revision=1&wait=31",
         "/v1/receipts?label=l&epoch=e&revision=1&wait=-1",
         "/v1/receipts?label=l&epoch=e&revision=1&wait=NaN",
@@ -283,6 +287,18 @@ def test_a_length_that_is_none(cluster: Place, length: str) -> None:
     answer = cluster.ask("/v1/changes", method="POST", body=b"{}", headers=headers)
     assert answer.status == 400
     assert LABEL not in {head["label"] for head in cluster.heads()}
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/health/live"])
+def test_a_stranger_has_nothing_to_send(cluster: Place, path: str) -> None:
+    for body, headers in (
+        (b" " * 1025, {}),
+        (compress(b" " * 1025), {"Content-Encoding": "zstd"}),
+    ):
+        answer = ask(cluster.publisher, path, body=body, headers=headers)
+        assert answer.status in {400, 413}, answer.body
+        assert "1024 bytes" in answer.reasons
+    assert ask(cluster.publisher, path, body=b" " * 1024).status == 200
 
 
 def test_a_compressed_request_is_taken(cluster: Place) -> None:

@@ -55,6 +55,7 @@ PAGE_LIMIT: Final = 5_000
 
 _log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
+_Revision = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]  # what a store's column holds
 
 
 class _Frames:
@@ -157,7 +158,7 @@ async def get_heads(
 
 @get("/v1/changes")
 async def get_changes(
-    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], since: FromQuery[int]
+    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], since: _Revision
 ) -> DeltaAnswer:
     """What happened in a label since a revision. 410 too-old, 409 behind."""
     _reader(request, label)
@@ -171,9 +172,9 @@ async def get_manifest(
     after: FromQuery[str] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_LIMIT)] = 1_000,
     epoch: FromQuery[str] = "",
-    revision: FromQuery[int] = 0,
+    revision: _Revision = 0,
     at_epoch: FromQuery[str] = "",
-    at_revision: FromQuery[int] = 0,
+    at_revision: _Revision = 0,
 ) -> ManifestAnswer:
     """A page of everything that a label holds, now or at an earlier revision."""
     _reader(request, label)
@@ -189,7 +190,7 @@ async def get_manifest(
 
 @get("/v1/digest")
 async def get_digest(
-    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], revision: FromQuery[int]
+    request: _Ask, label: FromQuery[str], epoch: FromQuery[str], revision: _Revision
 ) -> DigestAnswer:
     """The label digest that this history had at a revision, if it had one."""
     _reader(request, label)
@@ -226,7 +227,7 @@ async def get_content(request: _Ask, digest: FromPath[str]) -> Response[bytes]:
     """One artifact's canonical form. It never changes; any cache may keep it."""
     etag = f'"{digest}"'
     found = await _publisher(request).saver.contents([digest])
-    if digest not in found:
+    if digest not in found or digest_of(found[digest]) != digest:  # promise 8
         raise NotFoundError(f"no contents with digest {digest[:64]}")
     headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
     if request.headers.get("if-none-match") == etag:
@@ -272,7 +273,7 @@ async def get_receipts(
     request: _Ask,
     label: FromQuery[str],
     epoch: FromQuery[str],
-    revision: FromQuery[int],
+    revision: _Revision,
     first: FromQuery[int | None] = None,
     version: FromQuery[int] = -1,
     wait: Annotated[float, QueryParameter(ge=0, le=WAIT_SECONDS)] = 0,

@@ -18,6 +18,7 @@ Receive: TypeAlias = Callable[[], Any]
 Send: TypeAlias = Callable[[dict[str, Any]], Any]
 
 OPEN_PREFIX: Final = "/health/"  # the one thing that anybody may ask
+OPEN_BYTES: Final = 1024  # of a stranger's request, who has nothing to send there
 
 
 class Guard:
@@ -26,7 +27,8 @@ class Guard:
     Args:
         app: the application; finds who is asking in `scope["user"]`.
         authenticate: who a token belongs to, or None.
-        max_bytes: of one request's body, as sent and as decompressed.
+        max_bytes: of one request's body, as sent and as decompressed. Whoever has no token
+            may send 1 KiB.
     """
 
     def __init__(self, app: Any, authenticate: Callable[[str], Any], max_bytes: int) -> None:
@@ -44,8 +46,9 @@ class Guard:
             reason = "a valid token is needed: Authorization: Bearer TOKEN"
             await _answer(send, 401, "unauthorized", reason)
             return
+        limit = self._max_bytes if scope["user"] is not None else OPEN_BYTES
         try:
-            body = await self._body(headers, receive)
+            body = await _body(headers, receive, limit)
         except _RefusedError as refused:
             await _answer(send, refused.status, refused.code, str(refused))
             return
@@ -64,42 +67,45 @@ class Guard:
             return None
         return self._authenticate(token.decode("latin-1").strip())
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-        if encoding not in (b"identity", b"zstd"):
-            raise _RefusedError(415, "encoding", "the body may be sent as it is, or as zstd")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_bytes:
-            raise self._too_large()
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._max_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                break
-        body = b"".join(chunks)
-        if encoding == b"zstd" and body:
-            try:
-                body = decompress(body, self._max_bytes)
-            except FormatError as error:
-                raise _RefusedError(400, "encoding", f"the body {error}") from None
-        return body
-
-    def _too_large(self) -> "_RefusedError":
-        return _RefusedError(413, "too-large", f"a request has at most {self._max_bytes} bytes")
-
 
 class _RefusedError(Exception):
     def __init__(self, status: int, code: str, reason: str) -> None:
         self.status = status
         self.code = code
         super().__init__(reason)
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
+    """The whole body, decompressed; None when the client went away meanwhile."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"identity", b"zstd"):
+        raise _RefusedError(415, "encoding", "the body may be sent as it is, or as zstd")
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            break
+    body = b"".join(chunks)
+    if encoding == b"zstd" and body:
+        try:
+            body = decompress(body, limit)
+        except FormatError as error:
+            raise _RefusedError(400, "encoding", f"the body {error}") from None
+    return body
+
+
+def _too_large(limit: int) -> _RefusedError:
+    return _RefusedError(413, "too-large", f"a request has at most {limit} bytes")
 
 
 def problem_body(code: str, *reasons: str) -> bytes:
