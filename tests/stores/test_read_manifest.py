@@ -45,6 +45,29 @@ def one_altered(page: ManifestPage) -> ManifestPage:
     return msgspec.structs.replace(page, entries=(wrong, *page.entries[1:]))
 
 
+class Again:
+    """The first page over and over, and never the last; patient for a while."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.first: ManifestPage | None = None
+
+    def __call__(self, page: ManifestPage) -> ManifestPage:
+        self.pages += 1
+        assert self.pages < 10, "it goes on for ever"
+        self.first = self.first or page
+        return self.first
+
+
+class Ever(Again):
+    """Always something new."""
+
+    def __call__(self, page: ManifestPage) -> ManifestPage:
+        first = super().__call__(page)
+        made = (msgspec.structs.replace(first.entries[0], api_id=str(self.pages)),)
+        return msgspec.structs.replace(first, entries=made)
+
+
 async def read(change: Change) -> int:
     store = Untrue(change)
     await store.save([asked("Shop", [publish(name) for name in "ABCDE"])])
@@ -60,4 +83,11 @@ async def test_a_list_of_several_pages_is_read_whole() -> None:
 @pytest.mark.parametrize("change", [cut_short, one_missing, empty, one_altered])
 async def test_a_list_that_does_not_add_up_is_no_list(change: Change) -> None:
     with pytest.raises(StoreError, match=r"'Shop' does not add up .*5 were announced"):
+        await read(change)
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("change", [Again(), Ever()], ids=["again", "ever"])
+async def test_a_list_without_an_end_is_no_list(change: Change) -> None:
+    with pytest.raises(StoreError, match=r"'Shop' does not add up"):
         await read(change)

@@ -188,9 +188,12 @@ async def read_manifest(
     page = await retriever.manifest(label, at=at, at_least=at_least)
     head = page.head
     entries = {entry.api_id: entry for entry in page.entries}
-    while page.after is not None:
+    news = len(entries)
+    while page.after is not None and news and len(entries) <= head.digest.count:
+        known = len(entries)
         page = await retriever.manifest(label, at=head.cursor, after=page.after)
         entries.update((entry.api_id, entry) for entry in page.entries)
+        news = len(entries) - known  # pages without any would never end
     digest = EMPTY_LABEL
     for entry in entries.values():
         digest = digest.add(entry.api_id, entry.digest)
