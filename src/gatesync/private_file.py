@@ -9,7 +9,8 @@ __all__ = ["write_private_file"]
 def write_private_file(path: Path, content: bytes) -> None:
     """Replace a file durably, with mode 0600: nobody ever sees half of it.
 
-    For one writer at a time. Raises `OSError`; the old file is untouched then.
+    For one writer at a time. Raises `OSError`, with the file's name; the old one is untouched
+    then.
     """
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)  # left by a crash
@@ -20,8 +21,10 @@ def write_private_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except BaseException:
+    except BaseException as error:
         new.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # such as a full disk
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

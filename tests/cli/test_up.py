@@ -122,6 +122,14 @@ def test_a_gateway_without_a_token_says_how_to_get_one(here: Place) -> None:
     assert (done.code, done.out) == (2, "")
     assert f"gatesync token create --role node --id gw1 --label '{LABEL}'" in done.err
     assert str(here.data / "gateway.token") in done.err
+    table = "[gatesync.gateway]\n"
+    text = here.config.read_text()
+    assert table in text
+    here.config.write_text(text.replace(table, f'{table}token_file = "gone"\n'))
+    named = here.run("gateway", "--config", here.config)
+    assert (named.code, named.out) == (2, "")
+    assert "gatesync token create --role node" in named.err
+    assert f"into {here.config.parent / 'gone'} " in named.err
 
 
 def test_a_gateway_with_a_token_that_nobody_may_read(here: Place) -> None:

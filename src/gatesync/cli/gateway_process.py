@@ -17,6 +17,7 @@ else:
     import structlog
 
 import secrets
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hmac import compare_digest
@@ -111,11 +112,11 @@ def node_token(settings: Settings) -> str:
     path = gateway.token_file or settings.data / "gateway.token"
     if gateway.token is not None:
         secret, key = gateway.token, "gatesync.gateway.token"
-    elif gateway.token_file is None and not path.exists():
-        node, label = settings.server.node_id, gateway.gateway_labels[0]
+    elif not path.exists():
+        labels = " ".join(f"--label {shlex.quote(label)}" for label in gateway.gateway_labels)
         reason = (
-            "this gateway has no token; on the publisher run: gatesync token create "
-            f"--role node --id {node} --label '{label}' ..., "
+            "this gateway has no token; where the publisher runs: gatesync token create "
+            f"--role node --id {settings.server.node_id} {labels}, "
             f"and put what it prints into {path} (chmod 600)"
         )
         raise ConfigError([ConfigProblem(reason, key)])
