@@ -56,6 +56,7 @@ class Committer:
                 await self._work.wait()
                 self._batch = self._take()
                 await self._commit(self._batch)
+                self._batch = []  # their bytes are in the store
                 if not self._waiting:
                     self._work.clear()
         finally:

@@ -5,7 +5,6 @@ request are told at once.
 """
 
 import hashlib
-import uuid
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -135,11 +134,6 @@ def publish_of(item: PublishItem) -> Publish:
         size=len(content),
     )
     return Publish(entry, content, description.claims)
-
-
-def new_key() -> str:
-    """An idempotency key for a request that came without one."""
-    return str(uuid.uuid4())
 
 
 def _faults(request: ChangeRequest) -> list[Problem]:
