@@ -1,0 +1,331 @@
+"""A server's tree becomes artifacts, and artifacts become the tree again.
+
+    repository/
+      deployment/server/                       the first tenant, or the one that is asked for
+        synapse-configs/default/sequences/...  each kind in its folder
+        executionplans/...                     throttling policies, files of any type
+      tenants/<id>/                            another tenant, laid out like `deployment/server`
+
+A part's path is its place below `synapse-configs/default`, or `executionplans/...`: the same that
+a file has which is published by itself. What stands elsewhere in a tree is not looked at.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gatesync.artifacts.base import is_base
+from gatesync.artifacts.description import describe
+from gatesync.artifacts.errors import Problem, ProblemsError
+from gatesync.artifacts.folder import is_leftover
+from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Part
+from gatesync.artifacts.names import check_path
+from gatesync.artifacts.owning import Owner, Owners, owner_of_broken
+from gatesync.artifacts.synapse import SynapseRoot, identity_of, read_root
+
+__all__ = [
+    "CONFIGS_FOLDER",
+    "POLICIES_FOLDER",
+    "SERVER_FOLDER",
+    "TENANTS_FOLDER",
+    "Tree",
+    "TreeKind",
+    "artifacts_of",
+    "files_of_tree",
+]
+
+SERVER_FOLDER: Final = "deployment/server"
+TENANTS_FOLDER: Final = "tenants"
+CONFIGS_FOLDER: Final = "synapse-configs/default"
+POLICIES_FOLDER: Final = KINDS["policy"]
+
+_ROLES: Final = {folder: kind for kind, folder in KINDS.items() if kind != "policy"}
+
+
+class TreeKind(enum.Enum):
+    """Which part of a `repository` folder a tree is; the value is its place in there."""
+
+    REPOSITORY = ""
+    SERVER = f"{SERVER_FOLDER}/"
+    CONFIGS = f"{SERVER_FOLDER}/{CONFIGS_FOLDER}/"
+
+
+class Tree(msgspec.Struct, frozen=True):
+    """What a tree holds.
+
+    `base` are the paths of the installation's own files, which are never published; `problems`
+    name their files by the paths that the tree was given with.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    problems: tuple[Problem, ...]
+    base: tuple[str, ...]
+
+
+def artifacts_of(
+    files: Mapping[str, bytes],
+    *,
+    kind: TreeKind = TreeKind.REPOSITORY,
+    tenant: str = SUPER_TENANT,
+) -> Tree:
+    """The artifacts that a tree holds, all of them sound, and everything that is wrong in it.
+
+    An API is one artifact with what it owns (`owning`), and is left out as a whole when any of
+    its files is refused. Hidden files and what editors leave behind are passed over.
+
+    Args:
+        files: each file's content by its path below the tree's root, `/`-separated.
+        kind: what the root is.
+        tenant: the domain that `deployment/server` belongs to. Another tenant's is the name of
+            its folder in `tenants`.
+    """
+    tree = _Reading(tenant)
+    for source in sorted(files):
+        try:
+            tree.add(source, kind.value + source, files[source])
+        except Problem as problem:
+            tree.problems.append(problem)
+    return tree.whole()
+
+
+def files_of_tree(
+    artifacts: Iterable[Artifact],
+    *,
+    kind: TreeKind = TreeKind.REPOSITORY,
+    tenant: str = SUPER_TENANT,
+) -> dict[str, bytes]:
+    """The tree that holds these artifacts: each file's content by its path below the root.
+
+    Raises:
+        ProblemsError: two files have one path, or an artifact has no place in a tree of this
+            kind, for the tenant that `deployment/server` belongs to.
+    """
+    files: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for artifact in artifacts:
+        for part in artifact.parts:
+            where = f"{artifact.identity}/{part.path}"
+            path = _path_of(part, artifact.identity.tenant, tenant)
+            if path is None or not path.startswith(kind.value):
+                reason = "has no place in this kind of tree, or none for this tenant"
+                problems.append(Problem(reason, where=where))
+                continue
+            below = path.removeprefix(kind.value)
+            if below in files:
+                reason = f"another artifact's file stands there too, at {below!r}"
+                problems.append(Problem(reason, where=where))
+            files[below] = part.content
+    if problems:
+        raise ProblemsError(problems)
+    return files
+
+
+# Where things stand ---------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    tenant: str
+    path: str  # the part's
+    is_policy: bool
+
+
+def _place(path: str, home: str) -> _Place | None:
+    """What stands there in a repository; None: nothing that is looked at."""
+    tenant, rest = home, path.removeprefix(f"{SERVER_FOLDER}/")
+    if rest == path:
+        folder, _, inner = path.partition("/")
+        tenant, _, rest = inner.partition("/")
+        if folder != TENANTS_FOLDER:
+            return None
+    below = rest.removeprefix(f"{CONFIGS_FOLDER}/")
+    if below != rest:
+        return _Place(tenant, below, is_policy=False)
+    return _Place(tenant, rest, is_policy=True) if rest.startswith(f"{POLICIES_FOLDER}/") else None
+
+
+def _path_of(part: Part, tenant: str, home: str) -> str | None:
+    """Where in a repository a part stands; None: `_place` would not find it there."""
+    server = SERVER_FOLDER if tenant == home else f"{TENANTS_FOLDER}/{tenant}"
+    is_policy = part.path.startswith(f"{POLICIES_FOLDER}/")
+    path = f"{server}/{part.path}" if is_policy else f"{server}/{CONFIGS_FOLDER}/{part.path}"
+    if tenant == SUPER_TENANT != home:
+        return None
+    return path if _place(path, home) == (tenant, part.path, is_policy) else None
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+class _File(NamedTuple):
+    source: str  # as the tree was given
+    tenant: str
+    role: str
+    path: str  # the part's
+    content: bytes
+    root: SynapseRoot | None  # None: a policy, or broken
+
+    @property
+    def name(self) -> str:
+        """What the engine calls it; of a broken one, what its file's name says."""
+        if self.root:
+            return self.root.name
+        below = self.path.partition("/")[2]
+        return below.removesuffix(".siddhiql" if self.role == "policy" else ".xml") or below
+
+
+class _Reading:
+    """A tree in the course of being read: files first, then who owns them, then the whole."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self.problems: list[Problem] = []
+        self.base: list[str] = []
+        self.sound: list[_File] = []
+        self.broken: list[_File] = []
+
+    def add(self, source: str, path: str, content: bytes) -> None:
+        """Take one file; raises `Problem` where it is none that a server would deploy."""
+        place = _place(path, self.tenant)
+        if place is None or is_leftover(place.path):
+            return
+        tenant, below, is_policy = place
+        if path.startswith(f"{TENANTS_FOLDER}/") and tenant in {self.tenant, SUPER_TENANT}:
+            reason = f"tenant {tenant!r} has its files in {SERVER_FOLDER}; move them there"
+            raise Problem(reason, where=source)
+        if not is_policy and is_base(below, tenant):
+            self.base.append(source)
+            return
+        role = "policy" if is_policy else _role_of(below, source)
+        _check_path(below, source)
+        file = _File(source, tenant, role, below, content, None)
+        if is_policy:
+            self.sound.append(file)
+            return
+        try:
+            self.sound.append(file._replace(root=_root_of(file)))
+        except Problem:
+            self.broken.append(file)
+            raise
+
+    def whole(self) -> Tree:
+        """Give each file to its owner, and refuse what is not sound or not unique."""
+        owners = [_owner(file) for file in self.sound if file.role == "api"]
+        lost = [
+            owner
+            for file in self.broken
+            if file.role == "api"
+            and (owner := owner_of_broken(file.source, file.tenant, file.content))
+        ]
+        everyone, readable = Owners([*owners, *lost]), Owners(owners)
+        parts: dict[str, list[_File]] = {}
+        for file in self.sound:
+            owner = everyone.of(file.tenant, file.role, file.name)
+            if owner and owner in lost:
+                reason = f"belongs to the API in {owner.file}, which is refused"
+                self.problems.append(Problem(reason, where=file.source))
+            else:
+                parts.setdefault(owner.file if owner else file.source, []).append(file)
+        for file in self.broken:
+            owner = readable.of(file.tenant, file.role, file.name)
+            if owner and parts.pop(owner.file, None):
+                reason = f"is left out with all its files, since {file.source} is refused"
+                self.problems.append(Problem(reason, where=owner.file))
+        uniquely = _Uniquely()
+        found = [_artifact(source, files) for source, files in sorted(parts.items())]
+        for artifact, files in found:
+            self.problems += uniquely.take(artifact, files)
+        return Tree(tuple(uniquely.artifacts), tuple(self.problems), tuple(self.base))
+
+
+def _role_of(path: str, source: str) -> str:
+    folder, slash, _ = path.partition("/")
+    role = _ROLES.get(folder) if slash else None
+    if role is None:
+        folders = ", ".join(_ROLES)
+        reason = f"stands in none of the folders that gatesync publishes: {folders}"
+        raise Problem(reason, where=source)
+    if not path.lower().endswith(".xml"):
+        reason = "no server deploys a file of this type; move it away, or name it .xml"
+        raise Problem(reason, where=source)
+    return role
+
+
+def _root_of(file: _File) -> SynapseRoot:
+    root = read_root(file.content, file.source)
+    if root.role != file.role:
+        belongs = f"that belongs in {KINDS[root.role]}/"
+        reason = f"its root element makes it a {root.role}; {belongs}"
+        raise Problem(reason, where=file.source, line=root.line)
+    return root
+
+
+def _check_path(path: str, source: str) -> None:
+    try:
+        check_path(path)
+    except Problem as problem:
+        raise Problem(problem.reason, where=source) from None
+
+
+def _owner(file: _File) -> Owner:
+    assert file.root is not None
+    identity = _identity(file)
+    return Owner(file.source, file.tenant, identity.name, identity.version, file.root.uuid)
+
+
+def _identity(file: _File) -> Identity:
+    if file.root is None:
+        return Identity(file.tenant, file.role, file.name)
+    return identity_of(file.root, file.path.rpartition("/")[2], file.tenant)
+
+
+def _artifact(main: str, files: list[_File]) -> tuple[Artifact, list[_File]]:
+    files.sort(key=lambda file: (file.source != main, file.role, file.path))
+    first = files[0]
+    identity = _identity(first)
+    uuid = first.root.uuid if first.root else ""
+    parts = [Part(file.role, file.name, file.path, file.content) for file in files]
+    parts.sort(key=lambda part: (part.role, part.path))
+    return Artifact(identity, uuid or identity.default_api_id(), tuple(parts)), files
+
+
+class _Uniquely:
+    """Takes artifacts that are sound and claim nothing that an earlier one has."""
+
+    def __init__(self) -> None:
+        self.artifacts: list[Artifact] = []
+        self._claims: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
+
+    def take(self, artifact: Artifact, files: list[_File]) -> list[Problem]:
+        """Everything that stands against it, by the tree's own paths; the first file leads."""
+        try:
+            description = describe(artifact)
+        except ProblemsError as error:
+            return [_seen_from_tree(problem, artifact, files) for problem in error.problems]
+        main = files[0].source
+        line = files[0].root.line if files[0].root else 0
+        problems = [
+            Problem(f"{claim.text} is that of {taken} too; rename one", where=main, line=line)
+            for claim in description.claims
+            if (taken := self._claims.get(claim.key))
+        ]
+        if problems and description.claims[0].key in self._claims:
+            return problems[:1]  # the identity: then its names are taken too
+        if not problems and (taken := self._ids.get(artifact.api_id)):
+            reason = f"the UUID {artifact.api_id} is that of {taken} too; an API has its own"
+            problems = [Problem(reason, where=main, line=line)]
+        if not problems:
+            self._claims.update((claim.key, main) for claim in description.claims)
+            self._ids[artifact.api_id] = main
+            self.artifacts.append(artifact)
+        return problems
+
+
+def _seen_from_tree(problem: Problem, artifact: Artifact, files: list[_File]) -> Problem:
+    identity = str(artifact.identity)
+    for file in files:
+        if problem.where == Problem("", where=f"{identity}/{file.path}").where:
+            return Problem(problem.reason, where=file.source, line=problem.line)
+    return Problem(problem.reason, where=files[0].source, line=problem.line)

@@ -1,0 +1,209 @@
+"""What PATH may name, how its kinds are told apart, and what is refused on the way."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gatesync.artifacts.model import ARTIFACT_MAX_BYTES
+from gatesync.artifacts.tree import TreeKind
+from gatesync.cli.reading import Found, read_artifacts
+from gatesync.cli.trees import tree_kind
+from tests.servers.gatesync import EXAMPLES, sequence_xml
+
+pytestmark = pytest.mark.fast
+
+SEQUENCES = "synapse-configs/default/sequences"
+
+
+def write(path: Path, content: bytes = b"") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def read(path: Path, tenant: str | None = None) -> Found:
+    return read_artifacts([path], tenant)
+
+
+def said(found: Found) -> list[str]:
+    return [str(problem) for problem in found.problems]
+
+
+def names(found: Found) -> list[str]:
+    return [str(artifact.identity) for artifact in found.artifacts]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A folder of a running server: beside the artifacts lies what is none of our business."""
+    folder = tmp_path / "repository"
+    write(folder / f"deployment/server/{SEQUENCES}/a.xml", sequence_xml("a"))
+    write(folder / f"deployment/server/{SEQUENCES}/fault.xml", sequence_xml("fault"))
+    write(folder / "deployment/server/synapse-configs/default/synapse.xml", b"<definitions/>")
+    write(folder / "deployment/server/executionplans/p.siddhiql", b"\xff")
+    write(folder / "deployment/server/webapps/x.war", b"<")
+    write(folder / f"tenants/1/{SEQUENCES}/a.xml", sequence_xml("a"))
+    write(folder / "conf/deployment.toml")
+    (folder / "logs").symlink_to("/var/log")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("below", "kind", "held"),
+    [
+        (".", TreeKind.REPOSITORY, ["sequence a", "policy p", "sequence a (1)"]),
+        ("deployment/server", TreeKind.SERVER, ["sequence a", "policy p"]),
+        ("deployment/server/synapse-configs/default", TreeKind.CONFIGS, ["sequence a"]),
+        ("tenants/1", TreeKind.SERVER, ["sequence a"]),
+    ],
+)
+def test_a_servers_folder_is_taken_as_it_is(
+    repository: Path, below: str, kind: TreeKind, held: list[str]
+) -> None:
+    assert tree_kind(repository / below) is kind
+    found = read(repository / below)
+    assert said(found) == []
+    assert sorted(names(found)) == sorted(held)
+
+
+def test_a_tenant_is_said_for_what_does_not_name_its_own(repository: Path) -> None:
+    found = read(repository, "a.com")
+    assert sorted(names(found)) == [
+        "policy p (a.com)",
+        "sequence a (1)",
+        "sequence a (a.com)",
+        "sequence fault (a.com)",
+    ]
+    assert names(read(repository / "tenants/1", "b.com")) == ["sequence a (b.com)"]
+
+
+def test_the_installations_files_are_told_apart(repository: Path) -> None:
+    found = read(repository)
+    configs = repository / "deployment/server/synapse-configs/default"
+    assert found.base == [str(configs / "sequences/fault.xml"), str(configs / "synapse.xml")]
+
+
+@pytest.mark.parametrize("mark", ["api", "executionplans", "synapse-configs/default", "tenants"])
+def test_artifact_folders_are_never_a_tree(tmp_path: Path, mark: str) -> None:
+    menu = (EXAMPLES / "menu/artifact.toml").read_bytes()
+    write(tmp_path / "one/artifact.toml", menu)
+    (tmp_path / "one" / mark).mkdir(parents=True)
+    assert "artifact.toml" not in said(read(tmp_path / "one"))[0].partition("neither")[2]
+
+    (tmp_path / mark).mkdir(parents=True)
+    assert said(read(tmp_path)) == said(read(tmp_path / "one"))
+
+
+def test_the_outermost_that_a_folder_can_be_it_is(tmp_path: Path) -> None:
+    (tmp_path / "api").mkdir()
+    assert tree_kind(tmp_path) is TreeKind.CONFIGS
+    (tmp_path / "executionplans").mkdir()
+    assert tree_kind(tmp_path) is TreeKind.SERVER
+    (tmp_path / "tenants").mkdir()
+    assert tree_kind(tmp_path) is TreeKind.REPOSITORY
+
+
+def test_a_folder_above_a_tree_is_refused_with_a_hint(repository: Path) -> None:
+    (reason,) = said(read(repository.parent))
+    assert "nor is it a server's tree; did you mean repository in it?" in reason
+
+
+def test_a_tree_without_an_artifact_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sequences").mkdir()
+    assert said(read(tmp_path)) == [f"{tmp_path}: holds no artifact"]
+
+
+def test_every_fault_is_told_with_its_file_and_line(repository: Path) -> None:
+    server = repository / "deployment/server"
+    bad = write(server / SEQUENCES / "bad.xml", b"<sequence>\n<log></sequence>")
+    twice = write(server / SEQUENCES / "c.xml", b"\n\n" + sequence_xml("a"))
+    found = read(repository)
+    assert len(found.artifacts) == 3
+    first, second = said(found)
+    assert first.startswith(f"{bad}:2: not well-formed XML")
+    assert second.startswith(f"{twice}:3: the identity sequence a is that of")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"deployment/server/{SEQUENCES}/l.xml",
+        f"deployment/server/{SEQUENCES}/folder",
+        "deployment/server/synapse-configs/default/endpoints",
+        "deployment/server/executionplans/p",
+        "tenants/2",
+        "tenants/3/synapse-configs",
+        "tenants/3/executionplans",
+    ],
+)
+def test_a_symbolic_link_is_refused_and_not_followed(
+    repository: Path, tmp_path: Path, link: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write(elsewhere / "x.xml", sequence_xml("x"))
+    write(elsewhere / "default/sequences/x.xml", sequence_xml("x"))
+    write(elsewhere / f"{SEQUENCES}/x.xml", sequence_xml("x"))
+    (repository / link).parent.mkdir(parents=True, exist_ok=True)
+    (repository / link).symlink_to(elsewhere)
+    found = read(repository)
+    assert said(found) == [
+        f"{repository / link}: symbolic links are not followed; put a file or folder in its place"
+    ]
+    assert len(found.artifacts) == 3
+
+
+def test_a_link_that_is_on_the_way_to_everything_is_told_once(tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "deployment").symlink_to("/nowhere")
+    (folder / "tenants").mkdir()
+    assert [reason.partition(":")[0] for reason in said(read(folder))] == [
+        str(folder / "deployment")
+    ]
+
+
+def test_a_path_that_is_itself_a_link_is_followed(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(repository)
+    assert names(read(tmp_path / "current")) == names(read(repository))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(repository: Path) -> None:
+    pipe = repository / f"deployment/server/{SEQUENCES}/pipe.xml"
+    os.mkfifo(pipe)
+    assert said(read(repository)) == [f"{pipe}: neither a file nor a folder"]
+
+
+def test_what_cannot_be_read_is_told(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = repository / f"deployment/server/{SEQUENCES}"
+    for name in ("file.xml", "folder/file.xml"):
+        write(folder / name, sequence_xml(name))
+    opened, listed = Path.open, Path.iterdir
+
+    def refuse(path: Path) -> None:  # root may read everything: modes would not do
+        if path in {folder / "file.xml", folder / "folder"}:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", lambda path, *more: refuse(path) or opened(path, *more))
+    monkeypatch.setattr(Path, "iterdir", lambda path: refuse(path) or listed(path))
+    assert said(read(repository)) == [
+        f"{folder}/file.xml: cannot be read: Permission denied",
+        f"{folder}/folder: cannot be read: Permission denied",
+    ]
+
+
+def test_a_file_that_no_artifact_can_hold_is_told(repository: Path) -> None:
+    file = repository / "deployment/server/executionplans/large"
+    with file.open("wb") as large:
+        large.truncate(ARTIFACT_MAX_BYTES + 1)
+    (reason,) = said(read(repository))
+    assert reason.startswith(f"{file}: more than {ARTIFACT_MAX_BYTES} bytes")
+
+
+def test_a_name_that_is_not_unicode_is_told(repository: Path) -> None:
+    folder = os.fsencode(repository / f"deployment/server/{SEQUENCES}")
+    with open(folder + b"/\xff.xml", "wb") as file:  # noqa: PTH123 - pathlib takes no bytes
+        file.write(sequence_xml("x"))
+    (reason,) = said(read(repository))
+    assert reason.endswith("is not valid Unicode")
+    assert len(read(repository).artifacts) == 3
