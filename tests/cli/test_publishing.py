@@ -180,6 +180,14 @@ def test_json_is_one_document_and_nothing_else(cluster: Place, arguments: tuple[
     assert isinstance(done.json(), dict | list)
 
 
+def test_a_label_that_nobody_uses_is_not_confirmed(cluster: Place, name: str) -> None:
+    done = cluster.run("labels", "confirm", name)
+    assert (done.code, done.out) == (2, "")
+    assert f"label {name!r}" in done.err
+    assert repr(LABEL) in done.err
+    assert name not in cluster.run("labels").out
+
+
 def test_the_version_is_printed(tmp_path: Path) -> None:
     assert run(tmp_path, "--version") == (0, f"gatesync {__version__}\n", "")
 

@@ -196,6 +196,8 @@ def test_an_empty_new_store_removes_nothing_until_confirmed(tmp_path: Path, brok
                 path.unlink()
         until(lambda: cluster.held_removals() == 2, "two removals are held")
         assert cluster.serves(a="hello", b="hello")
+        (row,) = cluster.control.run("labels").out.splitlines()[1:]
+        assert row.split() == [*LABEL.split(), "0", "0", "2"]
         cluster.publish("c")
         cluster.publish("b", "edited")
         cluster.serves_soon(a="hello", b="edited", c="hello")
