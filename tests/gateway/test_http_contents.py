@@ -19,7 +19,7 @@ from gatesync.publisher.tokens import Principal, Role
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import Delta, ManifestPage
 from gatesync.web.app import AppState
-from gatesync.web.client import open_client
+from gatesync.web.client import AnsweredError, open_client
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
 from tests.contracts.saves import asked, id_of, publish
@@ -132,6 +132,20 @@ async def test_damaged_contents_never_reach_the_engine_and_are_fetched_again(
         store.damage = None
         await awaited(lambda: engine.content(id_of("menu")) == b"good")
         assert agent.informer.logs["L"].cursor == Cursor(store.epoch, 1)
+
+
+async def test_damaged_contents_are_not_given_out_as_immutable() -> None:
+    store = DamagedStore()
+    async with gateway(store) as agent:
+        await store.save([asked("L", publish("menu", "good"))])
+        digest = publish("menu", "good").entry.digest
+        store.damage = lambda _content: b"evil"
+        with pytest.raises(AnsweredError) as caught:
+            await agent._client.request("GET", f"/v1/contents/{digest}")
+        assert caught.value.status == 404
+        store.damage = None
+        answer = await agent._client.request("GET", f"/v1/contents/{digest}")
+        assert answer.body == b"good"
 
 
 async def test_one_damaged_artifact_holds_up_no_other() -> None:
