@@ -5,14 +5,14 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 import structlog
 
 from gatesync.engines.engine import Engine
-from gatesync.events.hub import EventHub
+from gatesync.events.hub import EventHub, HubError
 from gatesync.gateway.admin import GatewayStatus, admin_app, status_of
 from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.deployment import Deployment
@@ -150,18 +150,18 @@ async def discovered_hub(client: HttpClient, opener: HubOpener) -> AsyncIterator
     """
     failures = 0
     numbers = randoms()
-    while True:
-        try:
-            view = await client.get("/v1/cluster", ClusterView)
-            break
-        except (AnsweredError, UnreachableError) as error:
-            failures += 1
-            if failures == 1:
-                _log.warning("the publisher cannot be asked for the broker", reason=str(error))
-            await asyncio.sleep(DISCOVERY_BACKOFF.delay(failures, next(numbers)))
-    if view.event_hub is None:
-        yield None
-        return
-    hub = view.event_hub
-    async with opener(hub.endpoints, hub.username, hub.password) as opened:
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                told = (await client.get("/v1/cluster", ClusterView)).event_hub
+                opened = None
+                if told is not None:
+                    opening = opener(told.endpoints, told.username, told.password)
+                    opened = await stack.enter_async_context(opening)
+                break
+            except (AnsweredError, UnreachableError, HubError) as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("the publisher did not tell of a broker", reason=str(error))
+                await asyncio.sleep(DISCOVERY_BACKOFF.delay(failures, next(numbers)))
         yield opened
