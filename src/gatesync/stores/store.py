@@ -138,7 +138,11 @@ class Retriever(Protocol):
         ...
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
-        """Fetch canonical forms by digest. One that the store does not have is left out."""
+        """Fetch canonical forms by digest. One that the store does not have is left out.
+
+        So is, by a retriever that a gateway reads from, one whose bytes do not have its digest
+        (promise 8): whoever deploys them does not hash them again.
+        """
         ...
 
 
