@@ -148,9 +148,10 @@ def test_of_any_tree_what_is_taken_is_sound_and_comes_back(files: dict[str, byte
     back = files_of_tree(tree.artifacts)
     assert back.items() <= files.items()
     assert artifacts_of(back) == Tree(tree.artifacts, (), ())
-    if not tree.problems:  # then nothing is missing that is looked at
-        for path in files.keys() - back.keys() - set(tree.base):
-            assert is_leftover(path) or not _LOOKED_AT.match(path), path
+    told = {problem.where for problem in tree.problems}
+    assert not told & back.keys()
+    for path in files.keys() - back.keys() - set(tree.base) - told:  # nothing goes in silence
+        assert is_leftover(path) or not _LOOKED_AT.match(path), path
 
 
 _LOOKED_AT = re.compile(
@@ -299,7 +300,7 @@ def test_a_second_claim_to_a_name_is_refused(one: bytes, other: bytes, what: str
     assert f"is that of {folder}/1.xml too" in said(tree)[0]
 
 
-def test_each_name_of_an_api_that_another_has_is_told() -> None:
+def test_each_fault_of_an_artifact_is_told_and_every_file_that_is_left_out_for_it() -> None:
     tree = configs(
         {
             "api/m.xml": api_xml("m", "1", context="/x"),
@@ -309,7 +310,11 @@ def test_each_name_of_an_api_that_another_has_is_told() -> None:
         }
     )
     assert names(tree) == ["api m 1"]
-    assert said(tree) == ["sequences/b.xml: two parts are sequence 'n--v1--In'"]
+    assert said(tree) == [
+        "sequences/b.xml: two parts are sequence 'n--v1--In'",
+        "api/n.xml: is left out with the rest of api n 1",
+        "sequences/a.xml: is left out with the rest of api n 1",
+    ]
 
 
 def test_names_of_two_tenants_and_versions_of_one_api_do_not_meet() -> None:
@@ -334,11 +339,12 @@ def test_an_api_is_left_out_with_a_part_of_it_that_is_broken() -> None:
         }
     )
     assert names(tree) == ["sequence s"]
-    first, second = said(tree)
+    first, *others = said(tree)
     assert first.startswith("sequences/m--v1--In.xml:1: not well-formed")
-    assert second == (
-        "api/m.xml: is left out with all its files, since sequences/m--v1--In.xml is refused"
-    )
+    assert others == [
+        "api/m.xml: is left out with the rest of api m 1",
+        "endpoints/m--v1_e.xml: is left out with the rest of api m 1",
+    ]
 
 
 def test_what_a_broken_api_would_own_does_not_become_shared() -> None:

@@ -11,7 +11,7 @@ a file has which is published by itself. What stands elsewhere in a tree is not 
 """
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -73,7 +73,8 @@ def artifacts_of(
     """The artifacts that a tree holds, all of them sound, and everything that is wrong in it.
 
     An API is one artifact with what it owns (`owning`), and is left out as a whole when any of
-    its files is refused. Hidden files and what editors leave behind are passed over.
+    its files is refused. Hidden files and what editors leave behind are passed over; any other
+    file that is looked at is an artifact's, or base, or named by a problem.
 
     Args:
         files: each file's content by its path below the tree's root, `/`-separated.
@@ -229,13 +230,15 @@ class _Reading:
                 parts.setdefault(owner.file if owner else file.source, []).append(file)
         for file in self.broken:
             owner = readable.of(file.tenant, file.role, file.name)
-            if owner and parts.pop(owner.file, None):
-                reason = f"is left out with all its files, since {file.source} is refused"
-                self.problems.append(Problem(reason, where=owner.file))
+            if owner and (others := parts.pop(owner.file, None)):
+                self.problems += _left_out(_artifact(owner.file, others), ())
         uniquely = _Uniquely()
-        found = [_artifact(source, files) for source, files in sorted(parts.items())]
-        for artifact, files in found:
-            self.problems += uniquely.take(artifact, files)
+        for source, files in sorted(parts.items()):
+            whole = _artifact(source, files)
+            found = uniquely.take(*whole)
+            self.problems += found
+            if found:
+                self.problems += _left_out(whole, found)
         return Tree(tuple(uniquely.artifacts), tuple(self.problems), tuple(self.base))
 
 
@@ -288,6 +291,17 @@ def _artifact(main: str, files: list[_File]) -> tuple[Artifact, list[_File]]:
     parts = [Part(file.role, file.name, file.path, file.content) for file in files]
     parts.sort(key=lambda part: (part.role, part.path))
     return Artifact(identity, uuid or identity.default_api_id(), tuple(parts)), files
+
+
+def _left_out(
+    whole: tuple[Artifact, list[_File]], problems: Iterable[Problem]
+) -> Iterator[Problem]:
+    """The files of a refused artifact of which nothing was said."""
+    artifact, files = whole
+    told = {problem.where for problem in problems}
+    for file in files:
+        if file.source not in told:
+            yield Problem(f"is left out with the rest of {artifact.identity}", where=file.source)
 
 
 class _Uniquely:
