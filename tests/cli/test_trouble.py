@@ -243,10 +243,26 @@ def test_config_check_says_everything_that_is_wrong(tmp_path: Path) -> None:
     assert done.code == 2
     assert len(done.json()["problems"]) == 2
     assert len(done.err.splitlines()) == 2
-    file.write_text("[gatesync]\nheartbeat_intervall = 1\n")
+    file.write_text("[gatesync]\nheartbeat_intervall = 1\n[user_store]\ntype = 'x'\n")
     good = run(tmp_path, "config", "check", file)
     assert good.code == 0
-    assert "did you mean gatesync.heartbeat_interval?" in good.out
+    warning, note, verdict = good.out.splitlines()
+    assert warning == (
+        f"warning: {file}:2: gatesync.heartbeat_intervall: is not a key that gatesync knows; "
+        "did you mean gatesync.heartbeat_interval?"
+    )
+    assert note == "not read by gatesync: [user_store]"
+    assert verdict == "the configuration is good"
+    (listed,) = run(tmp_path, "config", "check", file, "--json").json()["warnings"]
+    assert f"warning: {listed}" == warning
+
+
+def test_a_role_logs_what_is_doubtful_in_its_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "deployment.toml"
+    file.write_text("[gatesync]\nheartbeat_intervall = 1\n")
+    done = run(tmp_path, "gateway", "--config", file)  # which ends for want of a token
+    assert done.code == 2
+    assert f"{file}:2: gatesync.heartbeat_intervall: is not a key" in done.err
 
 
 def test_a_token_for_what_is_no_role_or_no_node(tmp_path: Path) -> None:

@@ -310,11 +310,14 @@ def config_check(
     output = Output(json=json)
     checked = check(file)
     problems = [problem.at(file) for problem in checked.problems]
-    output.document({"problems": problems, "warnings": [str(each) for each in checked.warnings]})
+    warnings = [warning.at(file) for warning in checked.warnings]
+    output.document({"problems": problems, "warnings": warnings})
     for problem in problems:
         output.problem(problem)
-    for warning in checked.warnings:
+    for warning in warnings:
         output.line(f"warning: {warning}")
+    if checked.loaded is not None and checked.loaded.note:
+        output.line(checked.loaded.note)
     if not problems:
         output.line("the configuration is good")
     return EXIT_WRONG if problems else 0

@@ -61,7 +61,7 @@ def main() -> int:
 def tell_warnings(loaded: Loaded) -> None:
     """Log what the configuration says that nobody will act on."""
     for warning in loaded.warnings:
-        _log.warning(str(warning))
+        _log.warning(warning.at(loaded.path))
     if loaded.note:
         _log.info(loaded.note)
 
