@@ -70,6 +70,6 @@ def test_a_packs_own_files_are_its_base_and_refused_with_the_reason() -> None:
     assert {Path(path).relative_to(configs).as_posix() for path in found.base} == BASE_FILES
     assert found.artifacts == []
     assert [str(problem) for problem in found.problems] == [
-        f"{root}: all of its 29 files belong to the server's installation, which each node "
+        f"{root}: holds nothing but files of the server's installation (29), which each node "
         "brings along; they are never published"
     ]

@@ -177,6 +177,22 @@ def test_each_kind_is_an_artifact_of_its_own() -> None:
     assert files_of_tree(tree.artifacts, kind=TreeKind.SERVER) == files
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("gold.siddhi", "gold"),
+        ("gold.siddhiql", "gold"),
+        ("app_1.0", "app_1.0"),
+        ("gold.json", "gold.json"),
+        ("sub/gold.siddhi", "sub/gold"),
+        ("p.siddhi/.siddhiql", None),
+    ],
+)
+def test_a_policy_is_named_by_its_file(file: str, name: str | None) -> None:
+    tree = artifacts_of({f"executionplans/{file}": b"x"}, kind=TreeKind.SERVER)
+    assert [each.identity.name for each in tree.artifacts] == ([name] if name else [])
+
+
 def test_a_file_is_the_same_artifact_in_a_tree_and_by_itself() -> None:
     for path, content in {
         "sequences/a.xml": xml("sequence", "s"),

@@ -100,7 +100,14 @@ def test_the_corpus_has_one_fault_which_is_told_with_its_line(cluster: Place) ->
     done = cluster.run("publish", tree / CONFIGS, "-l", LABEL, "--tenant", TENANT)
     assert done.code == 2
     assert done.err.count("\n") == 1
-    assert "/proxy-services/HeadMethodResponseTestProxy.xml:31: not well-formed XML" in done.err
+    fault = "/proxy-services/HeadMethodResponseTestProxy.xml:31: not well-formed XML"
+    assert fault in done.err
+
+    done = cluster.run("publish", tree / CONFIGS, "-l", LABEL, "--tenant", TENANT, "--skip-invalid")
+    assert done.code == 0
+    assert done.err.count("left out") == 1
+    assert fault in done.err
+    assert done.out.count("published") == 194
 
 
 def test_the_installations_files_stay_behind_and_that_is_said(
@@ -113,12 +120,15 @@ def test_the_installations_files_stay_behind_and_that_is_said(
 
     alone = cluster.run(*arguments)
     assert alone.code == 2
-    assert "all of its 1 files belong to the server's installation" in alone.err
+    assert (
+        "nothing but files of the server's installation (1), which each node brings along"
+        in alone.err
+    )
     assert cluster.heads() == []
 
     (sequences / "own.xml").write_bytes(sequence_xml("own"))
     done = cluster.run(*arguments)
     assert done.code == 0, done.err
     assert set(cluster.held()) == {"own"}
-    assert "left out: 1 files of the server's installation, such as" in done.err
+    assert "left out: files of the server's installation (1), such as" in done.err
     assert cluster.run(*arguments, "--json").json()["base"] == [str(sequences / "fault.xml")]

@@ -173,7 +173,9 @@ class _File(NamedTuple):
         if self.root:
             return self.root.name
         below = self.path.partition("/")[2]
-        return below.removesuffix(".siddhiql" if self.role == "policy" else ".xml") or below
+        if self.role == "policy":  # of other types the whole name: `app_1.0` has no extension
+            return below.removesuffix(".siddhi").removesuffix(".siddhiql") or below
+        return below.removesuffix(".xml")
 
 
 class _Reading:

@@ -141,7 +141,9 @@ def gateway(config: ConfigOption = None) -> None:
 
 @app.command()
 def publish(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="folders or XML files")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="artifacts, trees, XML files")
+    ],
     label: LabelOption = None,
     tenant: Annotated[str | None, typer.Option(help="for what does not name its own")] = None,
     atomic: Annotated[bool, typer.Option("--atomic", help="one change set of all")] = False,

@@ -101,11 +101,9 @@ def publish(
     found = read_artifacts(paths, tenant)
     if found.problems and not (skip_invalid and found.artifacts):
         raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
-    for problem in found.problems:
-        output.note(f"left out: {problem}")
     if found.base:
         output.note(
-            f"left out: {len(found.base)} files of the server's installation, "
+            f"left out: files of the server's installation ({len(found.base)}), "
             f"such as {found.base[0]}"
         )
     chunks = [found.artifacts] if atomic else list(_chunks(found.artifacts))

@@ -82,8 +82,8 @@ def _read_whole_tree(path: Path, kind: TreeKind, tenant: str | None, found: Foun
         reason = "holds no artifact"
         if tree.base:
             reason = (
-                f"all of its {len(tree.base)} files belong to the server's installation, which "
-                "each node brings along; they are never published"
+                "holds nothing but files of the server's installation "
+                f"({len(tree.base)}), which each node brings along; they are never published"
             )
         problems.append(Problem(reason))
     found.problems += [problem.within(str(path)) for problem in problems]
