@@ -101,6 +101,20 @@ def test_a_port_that_is_taken(here: Place, tmp_path: Path, server: str) -> None:
     assert f"127.0.0.1:{port}" in line or f"port {port} of 127.0.0.1 is taken" in line
 
 
+def test_the_broker_may_take_any_free_port(here: Place) -> None:
+    head, mark, tail = here.config.read_text().partition('[gatesync.traffic_manager]\nlisten = "')
+    here.config.write_text(f"{head}{mark}127.0.0.1:0{tail[tail.index(chr(34)) :]}")
+    role = here.role("up").start()
+    until(lambda: "broker.connected" in role.said(), "the publisher found it")
+    assert "broker.unreachable" not in role.said()
+    assert here.run("publish", "a.xml", "-l", LABEL, "--wait", "all").code == 0
+    assert role.stop() == 0
+
+    alone = here.run("publisher", "--config", here.config)
+    assert (alone.code, alone.out) == (2, "")
+    assert "event_listening_endpoints: is empty, and the traffic manager" in alone.err
+
+
 def test_a_data_folder_that_cannot_be_made(here: Place) -> None:
     here.data.write_text("a file is here")
     done = here.run("up", "--config", here.config)

@@ -125,7 +125,7 @@ async def test_credentials_in_an_endpoint_are_used_and_never_shown(guarded: Nats
     assert SECRET not in shown
 
 
-@pytest.mark.parametrize("rest", ["h:99999", "h:x", "", "h/path", "[::1"])
+@pytest.mark.parametrize("rest", ["h:99999", "h:0", "h:x", "", "h/path", "[::1"])
 @pytest.mark.parametrize("start", ["nats://", "", "http://"])
 async def test_an_endpoint_that_is_none_is_refused_at_once(start: str, rest: str) -> None:
     if start == "http://" and rest == "":

@@ -44,9 +44,9 @@ _log = structlog.get_logger("gatesync")
 
 
 async def traffic_manager_role(
-    settings: Settings, listening: Callable[[], None] = lambda: None
+    settings: Settings, listening: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Run the embedded broker until cancelled."""
+    """Run the embedded broker until cancelled; `listening` is told where, once it does."""
     listen, binary = settings.traffic_manager.listen, settings.traffic_manager.binary
     _make_data(settings)
     with _only_broker(settings.data):
@@ -54,7 +54,7 @@ async def traffic_manager_role(
             settings.data, host=listen.host, port=listen.port, binary=binary
         ) as server:
             _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
-            listening()
+            listening(server.connect_url)
             await asyncio.Event().wait()
 
 
@@ -94,12 +94,18 @@ async def publisher_role(
 async def up_role(settings: Settings) -> None:
     """Run every role in this process: broker, publisher, one gateway."""
     _make_data(settings)
-    broker, published = asyncio.Event(), asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    broker: asyncio.Future[str] = loop.create_future()
+    published: asyncio.Future[str] = loop.create_future()
+    publishing = settings
     async with asyncio.TaskGroup() as tasks:
         if settings.event_hub.enable and not settings.event_hub.event_listening_endpoints:
-            tasks.create_task(traffic_manager_role(settings, broker.set), name="traffic manager")
-            await broker.wait()
-        tasks.create_task(publisher_role(settings, published.set_result), name="publisher")
+            role = traffic_manager_role(settings, broker.set_result)
+            tasks.create_task(role, name="traffic manager")
+            own = (await broker,)  # its port may be any free one
+            hub = msgspec.structs.replace(settings.event_hub, event_listening_endpoints=own)
+            publishing = msgspec.structs.replace(settings, event_hub=hub)
+        tasks.create_task(publisher_role(publishing, published.set_result), name="publisher")
         url = await published
         if not settings.gateway.enable:
             return
@@ -172,7 +178,14 @@ async def _open_hub(
     if not hub.enable:
         yield None, None
         return
-    endpoints = hub.event_listening_endpoints or (f"nats://{settings.traffic_manager.listen}",)
+    listen = settings.traffic_manager.listen
+    endpoints = hub.event_listening_endpoints or (f"nats://{listen}",)
+    if not hub.event_listening_endpoints and listen.port == 0:
+        reason = (
+            "is empty, and the traffic manager listens on any free port, which only it knows; "
+            "name the broker here, or give [gatesync.traffic_manager] listen a port"
+        )
+        raise ConfigError([ConfigProblem(reason, "apim.event_hub.event_listening_endpoints")])
     open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
     password = hub.password.reveal() if hub.password else None
     user, address = hub.username, EventHubAddress(endpoints, hub.username or "", password or "")

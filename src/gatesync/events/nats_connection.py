@@ -53,10 +53,11 @@ def parse_endpoint(text: str, user: str | None, password: str | None) -> Endpoin
     shown = text.rpartition("@")[2]
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
-        port = parts.port or 4222
+        port = 4222 if parts.port is None else parts.port
     except ValueError:
         raise HubError(f"broker endpoint {shown!r} has a broken host or port") from None
-    if parts.scheme not in {"nats", "tls"} or not parts.hostname or parts.path.strip("/"):
+    scheme = parts.scheme in {"nats", "tls"}
+    if not scheme or not parts.hostname or not port or parts.path.strip("/"):
         raise HubError(
             f"broker endpoint {shown!r} must look like nats://host:port or tls://host:port"
         )
