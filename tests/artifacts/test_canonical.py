@@ -12,6 +12,7 @@ from gatesync.artifacts.canonical import ARTIFACT_FORMAT, decode, encode
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, ProblemsError
 from gatesync.artifacts.extra import decode_extra, encode_extra
+from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Artifact, Identity, Part
 
 from .strategies import artifacts, extras
@@ -237,3 +238,10 @@ def test_an_integer_that_no_double_stands_for_is_refused_not_rounded(digits: str
     extra = decode_extra(f'{{"a":{digits}}}')
     with pytest.raises(FormatError, match="extra cannot be written"):
         encode_extra(extra)
+
+
+@pytest.mark.timeout(20)
+def test_a_member_repeated_among_very_many_is_found_in_one_pass() -> None:
+    many = b",".join(b'"%d":0' % number for number in range(200_000))
+    with pytest.raises(FormatError, match="two members '199999'"):
+        refuse_repeated_members(b"{" + many + b',"199999":0}')

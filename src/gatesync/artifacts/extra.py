@@ -60,10 +60,13 @@ def refuse_repeated_members(document: bytes | str) -> None:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise FormatError(f"JSON with two members {repeated!r} in one object")
+        names = {name for name, _ in pairs}
+        if len(names) != len(pairs):
+            names.clear()
+            for name, _ in pairs:  # once through: an object may have a million members
+                if name in names:
+                    raise FormatError(f"JSON with two members {name!r} in one object")
+                names.add(name)
 
     json.loads(document, object_pairs_hook=unique, parse_int=len)
 
