@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from gatesync.artifacts.canonical import ARTIFACT_FORMAT, decode, encode
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, ProblemsError
-from gatesync.artifacts.extra import decode_extra, encode_extra
-from gatesync.artifacts.extra import refuse_repeated_members
+from gatesync.artifacts.extra import decode_extra, encode_extra, refuse_repeated_members
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Artifact, Identity, Part
 
 from .strategies import artifacts, extras
