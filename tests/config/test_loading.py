@@ -337,3 +337,14 @@ def test_no_value_of_any_key_makes_reading_fail_other_than_with_problems(
         as_toml(describe(checked.loaded))
     else:
         assert checked.problems
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_broker_address_that_nobody_can_connect_to_is_doubtful(write: Write, host: str) -> None:
+    text = f"gatesync.traffic_manager.listen = '{host}:9642'\ngatesync.allow_plaintext = true\n"
+    (warning,) = load(write(text)).warnings
+    assert (warning.key, warning.line) == ("gatesync.traffic_manager.listen", 1)
+    assert "write this machine's own address" in warning.message
+    named = "apim.event_hub.event_listening_endpoints = ['nats://broker.example:9642']\n"
+    assert load(write(text + named)).warnings == ()
+    assert load(write(text.replace(host, "192.0.2.7"))).warnings == ()

@@ -24,6 +24,14 @@ class Address(msgspec.Struct, frozen=True):
         """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether it is all addresses of this machine: to listen at, never to connect to."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

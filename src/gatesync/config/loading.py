@@ -92,6 +92,16 @@ def check(
     settings = read_settings(reader, folder, _host_id(hostname or socket.gethostname()))
     for place, message in plaintext_beyond_loopback(settings):
         reader.problem(place, message)
+    if (
+        settings.traffic_manager.listen.anywhere
+        and not settings.event_hub.event_listening_endpoints
+    ):
+        reader.warn(
+            ("gatesync", "traffic_manager", "listen"),
+            "is where gateways are told to find the broker, and from other machines they cannot; "
+            "write this machine's own address, or name the broker in [apim.event_hub] "
+            "event_listening_endpoints",
+        )
     mistakes, ignored = find_unknown(document, known_keys())
     for place, message in mistakes:
         reader.warn(place, message)
