@@ -84,6 +84,27 @@ def test_the_installations_files_are_told_apart(repository: Path) -> None:
     assert found.base == [str(configs / "sequences/fault.xml"), str(configs / "synapse.xml")]
 
 
+def test_nor_is_one_of_them_published_by_itself(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = repository / f"deployment/server/{SEQUENCES}"
+    monkeypatch.chdir(sequences)
+    (reason,) = said(read(Path("fault.xml")))
+    assert reason.endswith(
+        "fault.xml: belongs to the server's installation, which each node "
+        "brings along; it is never published"
+    )
+    assert names(read(Path("fault.xml"), "a.com")) == ["sequence fault (a.com)"]
+    assert names(read(Path("a.xml"))) == ["sequence a"]
+
+
+def test_hidden_folders_are_not_even_looked_into(repository: Path) -> None:
+    hidden = repository / f"deployment/server/{SEQUENCES}/.git"
+    hidden.mkdir()
+    (hidden / "link").symlink_to("/nowhere")
+    assert said(read(repository)) == []
+
+
 @pytest.mark.parametrize("mark", ["api", "executionplans", "synapse-configs/default", "tenants"])
 def test_artifact_folders_are_never_a_tree(tmp_path: Path, mark: str) -> None:
     menu = (EXAMPLES / "menu/artifact.toml").read_bytes()

@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
+from gatesync.artifacts.base import is_base
 from gatesync.artifacts.description import describe
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact
 from gatesync.artifacts.synapse import artifact_from_xml
-from gatesync.artifacts.tree import TreeKind, artifacts_of
+from gatesync.artifacts.tree import CONFIGS_FOLDER, SERVER_FOLDER, TreeKind, artifacts_of
 from gatesync.cli.trees import read_content, read_tree, tree_kind
 
 __all__ = ["Found", "read_artifacts"]
@@ -112,6 +113,7 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
 def _read(path: Path, tenant: str | None, found: Found) -> None:
     try:
         if path.is_file():
+            _refuse_base(path, tenant or SUPER_TENANT)
             content = read_content(path)
             artifact = artifact_from_xml(content, path.name, tenant=tenant or SUPER_TENANT)
         else:
@@ -126,6 +128,15 @@ def _read(path: Path, tenant: str | None, found: Found) -> None:
         found.problems.append(Problem(str(error), where=str(path)))
     else:
         found.artifacts.append(artifact)
+
+
+def _refuse_base(path: Path, tenant: str) -> None:
+    """Refuse a file that would be left out if its tree were published."""
+    configs = f"/{SERVER_FOLDER}/{CONFIGS_FOLDER}/"
+    _, found, place = path.absolute().as_posix().rpartition(configs)
+    if found and is_base(place, tenant):
+        reason = "belongs to the server's installation, which each node brings along"
+        raise Problem(f"{reason}; it is never published", where=path.name)
 
 
 def _files(folder: Path) -> dict[str, bytes]:

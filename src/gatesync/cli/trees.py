@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatesync.artifacts.errors import Problem
+from gatesync.artifacts.folder import is_leftover
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, KINDS
 from gatesync.artifacts.tree import (
     CONFIGS_FOLDER,
@@ -108,6 +109,8 @@ def _is_folder(root: Path, path: str, problems: list[Problem]) -> bool:
 def _files_below(root: Path, start: str, problems: list[Problem]) -> Iterator[str]:
     for name in _names_in(root, start, problems):
         path = f"{start}/{name}" if start else name
+        if is_leftover(name):  # a .git may be larger than all the rest
+            continue
         try:
             mode = (root / path).lstat().st_mode
         except OSError as error:
