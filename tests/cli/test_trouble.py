@@ -265,6 +265,14 @@ def test_a_role_logs_what_is_doubtful_in_its_configuration(tmp_path: Path) -> No
     assert f"{file}:2: gatesync.heartbeat_intervall: is not a key" in done.err
 
 
+def test_a_token_where_no_publisher_has_run_is_made_with_a_word_of_doubt(tmp_path: Path) -> None:
+    made = run(tmp_path, "token", "create", "--id", "a", "--role", "read")
+    assert (made.code, len(made.out.split())) == (0, 1)
+    assert f"{tmp_path / 'gatesync-data' / 'tokens.json'} is new" in made.err
+    again = run(tmp_path, "token", "create", "--id", "b", "--role", "read")
+    assert (again.code, again.err) == (0, "")
+
+
 def test_a_token_for_what_is_no_role_or_no_node(tmp_path: Path) -> None:
     role = run(tmp_path, "token", "create", "--id", "a", "--role", "king")
     assert (role.code, role.out) == (2, "")

@@ -23,11 +23,18 @@ def create(
         raise CommandError(
             EXIT_WRONG, f"--role {role!r} is unknown; it is one of {known}"
         ) from None
+    path = settings.data / "tokens.json"
+    new = not path.exists()
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         text = _file(settings).create(chosen, holder, labels)
     except (TokenError, ValueError) as error:
         raise CommandError(EXIT_WRONG, str(error)) from None
+    if new:
+        output.note(
+            f"{path} is new: no publisher has run on this folder yet. A publisher elsewhere will "
+            "not know this token; create it where that one runs, or with its --config"
+        )
     output.document({"token": text, "id": holder, "role": chosen.value, "labels": labels})
     output.line(text)
     return 0
