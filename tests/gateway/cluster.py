@@ -28,7 +28,7 @@ from gatesync.gateway.backoff import Backoff
 from gatesync.publisher.fleet import Fleet, Receipt
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import Delta, ManifestPage, SaveOutcome, Saver, StoreError
+from gatesync.stores.store import Delta, Forbidden, ManifestPage, SaveOutcome, Saver, StoreError
 from gatesync.web.client import HttpClient, Response, UnreachableError
 from tests.contracts.saves import Items, asked, id_of
 from tests.faults import Faults, FaultyHub
@@ -93,6 +93,7 @@ class Link:
         self.questions = 0
         self.answered = 0  # perhaps not back yet
         self.contents_asked = 0
+        self.forbidden: set[str] = set()  # labels that the node's token may not read
         self._cluster = cluster
         self._random = random.Random(seed)
 
@@ -100,6 +101,8 @@ class Link:
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
     ) -> dict[str, Head]:
         await self._travel()
+        if self.forbidden.intersection(labels):
+            raise Forbidden(f"this token may not read {self.forbidden}")
         asked = self._cluster.running.announcer.verification
         heads = await self._back(await self._store().heads(labels, at_least))
         self.verification = asked  # as `HttpRetriever` reads it from the answer

@@ -405,3 +405,19 @@ async def test_a_node_is_not_ready_before_its_first_list_was_fetched() -> None:
         node.link.up = True
         await until(lambda: node.agent.status().ready, within=120)
         assert node.serves("menu")
+
+
+@pytest.mark.promise(1)
+@in_virtual_time
+async def test_a_label_that_the_node_may_not_read_does_not_hide_the_others() -> None:
+    async with Cluster() as cluster:
+        node = await cluster.start_node("n1", ["L", "M"])
+        await until(lambda: node.informer.processed, within=AT_ONCE)
+        node.link.forbidden = {"M"}
+        cluster.broker.go_down()
+        for number in range(3):
+            await cluster.publish("L", publish("menu", str(number)))
+            await until(lambda n=number: node.serves("menu", str(n)), within=TWO_HEARTBEATS)
+        node.link.forbidden = set()
+        await cluster.publish("M", publish("bread"))
+        await until(lambda: node.serves("bread"), within=TWO_HEARTBEATS)

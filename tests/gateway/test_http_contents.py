@@ -16,8 +16,9 @@ from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Principal, Role
+from gatesync.stores.http import HttpRetriever
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import Delta, ManifestPage
+from gatesync.stores.store import Delta, Forbidden, ManifestPage
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, open_client
 from gatesync.web.guard import Guard
@@ -132,6 +133,14 @@ async def test_damaged_contents_never_reach_the_engine_and_are_fetched_again(
         store.damage = None
         await awaited(lambda: engine.content(id_of("menu")) == b"good")
         assert agent.informer.logs["L"].cursor == Cursor(store.epoch, 1)
+
+
+async def test_a_label_that_the_token_does_not_name_is_forbidden_not_unreachable() -> None:
+    async with gateway(DamagedStore()) as agent:
+        retriever = HttpRetriever(agent._client)
+        assert (await retriever.heads(["L"]))["L"].revision == 0
+        with pytest.raises(Forbidden, match="may not read label 'M'"):
+            await retriever.heads(["L", "M"])
 
 
 async def test_damaged_contents_are_not_given_out_as_immutable() -> None:

@@ -34,7 +34,7 @@ from gatesync.events.messages import (
 from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.deployment import Deployment, Missing
 from gatesync.gateway.log import Decision, LabelLog
-from gatesync.stores.store import Behind, Retriever, StoreError, TooOld, read_manifest
+from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
 from gatesync.stores.wire import BATCH_DIGESTS
 
 __all__ = ["Informer", "Pulse"]
@@ -256,6 +256,9 @@ class Informer:
             heads = await self._retriever.heads(labels)
         except StoreError as error:
             self._store_failed(error)
+            if isinstance(error, Forbidden) and len(labels) > 1:
+                for label in labels:  # one that it may not read must not hide the others
+                    self._want(label, Decision.ASK)
             return
         self._store_answered()
         for label in labels:

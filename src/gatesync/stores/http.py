@@ -10,7 +10,15 @@ from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES
-from gatesync.stores.store import PAGE_ENTRIES, Behind, Delta, ManifestPage, StoreError, TooOld
+from gatesync.stores.store import (
+    PAGE_ENTRIES,
+    Behind,
+    Delta,
+    Forbidden,
+    ManifestPage,
+    StoreError,
+    TooOld,
+)
 from gatesync.stores.wire import (
     BATCH_DIGESTS,
     ContentsRequest,
@@ -126,6 +134,8 @@ class HttpRetriever:
 def _raise(error: AnsweredError, wanted: Cursor | None) -> NoReturn:
     if error.code == "too-old":
         raise TooOld("; ".join(error.reasons)) from error
+    if error.code == "forbidden":
+        raise Forbidden(str(error)) from error
     if error.code == "behind" and wanted is not None:
         with contextlib.suppress(msgspec.DecodeError):  # then it is an answer like any other no
             answer = msgspec.json.decode(error.body, type=ProblemAnswer)

@@ -24,7 +24,7 @@ from gatesync.artifacts.planning import SaveRequest
 __all__ = [
     "Behind",
     "Delta",
-    "KeyUsedError",
+    "Forbidden",
     "ManifestPage",
     "Refused",
     "Retriever",
@@ -58,8 +58,8 @@ class TooOld(StoreError):
     """The log no longer reaches back to the cursor, or is not the one it belongs to: list again."""
 
 
-class KeyUsedError(StoreError):
-    """An idempotency key was used before, for a request that asked for something else."""
+class Forbidden(StoreError):
+    """The store answers, but not to whoever asks, or not about this label."""
 
 
 class Delta(msgspec.Struct, frozen=True):
