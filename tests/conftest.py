@@ -1,6 +1,7 @@
 """What every test shares: with CI=true a skipped test is a failure."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,11 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.contracts", "tests.servers", "tests.gateway", "tests.faults")
 
 settings.register_profile("fast", max_examples=25)  # make test-fast: a first answer
+
+# A shell without job control starts what it puts into the background deaf to Ctrl-C, and
+# children inherit that. The tests that interrupt their children want them to hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _skips: list[str] = []
 
