@@ -29,7 +29,7 @@ test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (TRE
 	GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 test-fast: $(STAMP) ## the tests that start no server, in less than 30 seconds
-	$(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast
+	GATESYNC_TEST_BUDGET=0.2 $(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast
 
 lint: $(STAMP) ## ruff: rules and formatting
 	$(BIN)/ruff check .
