@@ -45,9 +45,9 @@ types: $(STAMP) ## mypy, strict
 contracts: $(STAMP) ## imports point down the house only
 	$(BIN)/lint-imports
 
-long: $(STAMP) ## the random tests (kills, state machines, fuzzing) with 20 times the budget
+long: $(STAMP) ## the random tests (kills, state machines) with 20 times the budget
 	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
-		tests/convergence tests/stores tests/artifacts tests/events
+		tests/convergence tests/stores
 
 bench: $(STAMP) ## run the benchmarks, one JSON line each (NAME=propagation for one)
 	@$(BIN)/python benchmarks/run.py $(NAME)
