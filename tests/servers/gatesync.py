@@ -1,6 +1,7 @@
 """Roles of gatesync as real processes, on ports and in folders of their own, for tests."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ LABEL = "Production and Sandbox"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GATESYNC = Path(sys.executable).with_name("gatesync")
 HEARTBEAT_MS = 200
+FIRST_PORT, PORTS_EACH, WORKERS = 10_240, 1_200, 8
 
 
 class Answer(NamedTuple):
@@ -64,15 +66,28 @@ def until(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) -> 
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody had just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody has, and that no other worker of this test run will be given.
+
+    They lie below the range that the system takes ports of outgoing connections from.
+    """
+    return [next(_ports) for _ in range(count)]
+
+
+def _unused_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + worker % WORKERS * PORTS_EACH
+    begin = os.getpid() % PORTS_EACH  # so that runs one after the other do not meet
+    for number in itertools.count():
+        port = first + (begin + number) % PORTS_EACH
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield port
+
+
+_ports = _unused_ports()
 
 
 def ask(
