@@ -2,7 +2,8 @@
 
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -293,20 +294,13 @@ def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
     )
 
 
-class _progress:  # noqa: N801 - used as a function
-    """A progress bar on a terminal, nothing in a pipe."""
-
-    def __init__(self, total: int, output: Output) -> None:
-        shown = sys.stderr.isatty() and not output.json and total > 1
-        self._bar = Progress(console=output.errors, disable=not shown, transient=True)
-        self._task = self._bar.add_task("publishing", total=total)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda count: self._bar.advance(self._task, count)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+@contextmanager
+def _progress(total: int, output: Output) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on a terminal, nothing in a pipe; yields what moves it on."""
+    shown = sys.stderr.isatty() and not output.json and total > 1
+    with Progress(console=output.errors, disable=not shown, transient=True) as bar:
+        task = bar.add_task("publishing", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 async def _finish(
