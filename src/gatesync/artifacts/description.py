@@ -3,7 +3,6 @@
 Each XML part is parsed here, once, when it is published. Gateways trust the digest instead.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.model import Artifact, Part
 from gatesync.artifacts.names import check_name
-from gatesync.artifacts.planning import Claim
+from gatesync.artifacts.planning import Claim, claim_key
 from gatesync.artifacts.synapse import SynapseRoot, read_root
 
 __all__ = ["Description", "describe"]
@@ -125,11 +124,7 @@ def _claims(artifact: Artifact, roots: list[tuple[Part, SynapseRoot | None]]) ->
 
 
 def _claim(tenant: str, scope: str, name: tuple[str, ...], text: str) -> Claim:
-    hasher = hashlib.sha256()
-    for field in (tenant, scope, *name):
-        data = field.encode()
-        hasher.update(len(data).to_bytes(4, "big") + data)
-    return Claim(hasher.hexdigest(), text)
+    return Claim(claim_key(tenant, scope, *name), text)
 
 
 def _claimed_twice(claims: tuple[Claim, ...]) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ The store loads the rows that a request may touch into `LabelState`s, `plan` tur
 into change sets or refuses it, and the store writes what was planned.
 """
 
+import hashlib
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
@@ -13,17 +14,49 @@ from gatesync.artifacts.changes import Change, ChangeSet, Entry, Head, Instructi
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.model import Identity
 
-__all__ = ["Claim", "LabelState", "PlannedRequest", "Publish", "Remove", "SaveRequest", "plan"]
+__all__ = [
+    "Claim",
+    "LabelState",
+    "PlannedRequest",
+    "Publish",
+    "Reference",
+    "Remove",
+    "SaveRequest",
+    "claim_key",
+    "plan",
+]
+
+
+def claim_key(tenant: str, scope: str, *name: str) -> str:
+    """The hex SHA-256 of a name within its tenant and scope (a role, `identity`, `context`)."""
+    hasher = hashlib.sha256()
+    for field in (tenant, scope, *name):
+        data = field.encode()
+        hasher.update(len(data).to_bytes(4, "big") + data)
+    return hasher.hexdigest()
 
 
 class Claim(msgspec.Struct, frozen=True):
     """A name that one artifact owns within (label, tenant).
 
-    `key` is the hex SHA-256 of tenant, scope and name, `text` says it for people.
+    `key` is its `claim_key`, `text` says it for people.
     """
 
     key: str
     text: str
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A name that an artifact needs: some artifact of (label, tenant) is to claim it.
+
+    `key` is the `claim_key` of that claim, `text` says it for people (`sequence 'audit'`);
+    `where` is the path of the part that refers to it, `line` the element's, from 1.
+    """
+
+    key: str
+    text: str
+    where: str
+    line: int
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -35,6 +68,7 @@ class Publish(msgspec.Struct, frozen=True):
     entry: Entry
     content: bytes
     claims: tuple[Claim, ...]
+    references: tuple[Reference, ...] = ()
 
 
 class Remove(msgspec.Struct, frozen=True):
