@@ -18,7 +18,7 @@ from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label
 from gatesync.cli.output import Output, ago
-from gatesync.cli.reading import read_artifacts
+from gatesync.cli.reading import Found, read_artifacts
 from gatesync.cli.running import EXIT_NO, EXIT_WRONG
 from gatesync.cli.session import CommandError, Target, call
 from gatesync.cli.waiting import Awaited, Goal, parse_goal, wait_for
@@ -33,6 +33,7 @@ __all__ = [
     "confirm_label",
     "find_named",
     "publish",
+    "publish_found",
     "remove",
     "show_labels",
 ]
@@ -98,8 +99,29 @@ def publish(
     waiting: Waiting,
 ) -> int:
     """Publish what the paths hold; answers with the exit code."""
-    goal = _check(labels, waiting)
     found = read_artifacts(paths, tenant)
+    groups = [(labels, found.artifacts)]
+    return publish_found(
+        target, found, groups, output, atomic=atomic, skip_invalid=skip_invalid, waiting=waiting
+    )
+
+
+def publish_found(
+    target: Target,
+    found: Found,
+    groups: Sequence[tuple[Sequence[str], Sequence[Artifact]]],
+    output: Output,
+    *,
+    atomic: bool,
+    skip_invalid: bool,
+    waiting: Waiting,
+) -> int:
+    """Publish what was found, each group to labels of its own; answers with the exit code.
+
+    Raises `CommandError` with every problem that was found, unless they are skipped and
+    something is left.
+    """
+    goal = _check([label for labels, _ in groups for label in labels], waiting)
     if found.problems and not (skip_invalid and found.artifacts):
         raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
     if found.base:
@@ -107,24 +129,24 @@ def publish(
             f"left out: files of the server's installation ({len(found.base)}), "
             f"such as {found.base[0]}"
         )
-    chunks = [found.artifacts] if atomic else list(_chunks(found.artifacts))
 
     async def work(client: HttpClient) -> PublishResult:
         result = PublishResult(True, [], [], [str(each) for each in found.problems], [], found.base)
         heads: dict[str, Head] = {}
         with _progress(len(found.artifacts), output) as advance:
-            for chunk in chunks:
-                body = {
-                    "labels": labels,
-                    "publish": [_item(artifact) for artifact in chunk],
-                    "atomic": atomic,
-                    "skip_invalid": skip_invalid,
-                }
-                answer = await _change(client, body)
-                result.change_sets += answer.change_sets
-                result.refused += answer.refused
-                heads.update((head.label, head) for head in answer.heads)
-                advance(len(chunk))
+            for labels, artifacts in groups:
+                for chunk in [artifacts] if atomic else _chunks(artifacts):
+                    body = {
+                        "labels": labels,
+                        "publish": [_item(artifact) for artifact in chunk],
+                        "atomic": atomic,
+                        "skip_invalid": skip_invalid,
+                    }
+                    answer = await _change(client, body)
+                    result.change_sets += answer.change_sets
+                    result.refused += answer.refused
+                    heads.update((head.label, head) for head in answer.heads)
+                    advance(len(chunk))
         result.heads = list(heads.values())
         await _finish(client, result, goal, waiting, output)
         return result
