@@ -22,11 +22,12 @@ The deepest of 701 real Synapse files has 21.
 """
 
 
-def parse(content: bytes, where: str) -> etree._Element:
+def parse(content: bytes, where: str, *, keep_cdata: bool = False) -> etree._Element:
     """The root element of a document; `where` names it in messages.
 
     Nothing is expanded, loaded or fetched. Comments, CDATA and processing instructions may
-    stand anywhere, and may say `<!DOCTYPE`.
+    stand anywhere, and may say `<!DOCTYPE`. With `keep_cdata` the tree, when it is written,
+    has its CDATA sections again; they are text otherwise.
 
     Raises:
         Problem: it is not well-formed, has a DOCTYPE, is larger than `ARTIFACT_MAX_BYTES`,
@@ -38,20 +39,20 @@ def parse(content: bytes, where: str) -> etree._Element:
     if not text or text.isspace():
         raise Problem("the document is empty", where=where)
     _refuse_doctype(text, where)
-    parser = _parser if len(content) <= _SMALL else _large_parser
+    large = len(content) > _SMALL
     try:
-        root = etree.fromstring(content, parser)
+        root = etree.fromstring(content, _parsers[large, keep_cdata])
     except etree.XMLSyntaxError as error:
         raise _problem(error, where) from None
     tree = root.getroottree()
     if tree.docinfo.internalDTD is not None:  # the scan missed one: stay safe all the same
         raise Problem("a DOCTYPE is not accepted; remove it", where=where)
-    if parser is _large_parser and _is_too_deep(tree):
+    if large and _is_too_deep(tree):
         raise Problem(_TOO_DEEP, where=where)
     return root
 
 
-def _new_parser(*, large: bool) -> etree.XMLParser:
+def _new_parser(*, large: bool, keep_cdata: bool) -> etree.XMLParser:
     return etree.XMLParser(
         resolve_entities=False,
         load_dtd=False,
@@ -59,14 +60,18 @@ def _new_parser(*, large: bool) -> etree.XMLParser:
         no_network=True,
         huge_tree=large,
         collect_ids=False,
+        strip_cdata=not keep_cdata,
     )
 
 
 # libxml2 limits the depth to XML_MAX_DEPTH, and one text to 10 MB, unless it is told that a
 # document is huge; then the depth is left to us. UTF-16 can grow by half inside the parser.
 _SMALL: Final = 5_000_000
-_parser: Final = _new_parser(large=False)
-_large_parser: Final = _new_parser(large=True)
+_parsers: Final = {
+    (large, keep_cdata): _new_parser(large=large, keep_cdata=keep_cdata)
+    for large in (False, True)
+    for keep_cdata in (False, True)
+}
 _is_too_deep: Final = etree.XPath(f"boolean({'/*' * (XML_MAX_DEPTH + 1)})")
 _TOO_DEEP: Final = f"elements are nested more than {XML_MAX_DEPTH} deep"
 
