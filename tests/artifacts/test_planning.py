@@ -47,7 +47,7 @@ class World:
     """All labels' whole states, as a store would hold them; each plan is checked against it."""
 
     def __init__(self, labels: Iterable[str] = ("A", "B")) -> None:
-        self.states = {label: LabelState(Head(label, EPOCH), {}, {}, {}) for label in labels}
+        self.states = {label: LabelState(Head(label, EPOCH)) for label in labels}
         self.identities: dict[str, Identity] = {}
 
     def plan(self, *sets: Sequence[Publish | Remove], labels: Sequence[str] = ("A",)) -> Any:

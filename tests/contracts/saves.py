@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from gatesync.artifacts.changes import ChangeSet, Cursor, Entry, Instruction
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest, digest_of
 from gatesync.artifacts.model import SUPER_TENANT, Identity
-from gatesync.artifacts.planning import Claim, Publish, Remove, SaveRequest
+from gatesync.artifacts.planning import Claim, Publish, Reference, Remove, SaveRequest
 from gatesync.stores.store import Delta, Refused, SaveOutcome, Saver, read_manifest
 
 
@@ -38,6 +38,7 @@ def publish(
     content: bytes | str = b"<api/>",
     *,
     claims: Sequence[str] = (),
+    needs: Sequence[str] = (),
     api_id: str | None = None,
 ) -> Publish:
     """The store never looks into contents: any bytes stand for a canonical form."""
@@ -52,7 +53,8 @@ def publish(
         digest=digest_of(body),
         size=len(body),
     )
-    return Publish(entry, body, tuple(claim(text) for text in claims))
+    references = (Reference(claim(text).key, text, "api/a.xml", 3) for text in needs)
+    return Publish(entry, body, tuple(claim(text) for text in claims), tuple(references))
 
 
 def remove(name: str) -> Remove:
@@ -67,6 +69,10 @@ def asked(
     *items: Publish | Remove | Items,
     key: str = "",
     publisher: str = "p1",
+    author: str = "",
+    origin: str = "",
+    published_at: int = 1_700_000_000_000,
+    force: bool = False,
 ) -> SaveRequest:
     """A request: each item is a change set of one, each sequence of items a change set of all."""
     places = (labels,) if isinstance(labels, str) else tuple(labels)
@@ -76,8 +82,11 @@ def asked(
         sets=sets,
         key=key or str(uuid.uuid4()),
         fingerprint=hashlib.sha256(repr((places, sets)).encode()).hexdigest(),
-        published_at=1_700_000_000_000,
+        published_at=published_at,
         publisher=publisher,
+        author=author,
+        origin=origin,
+        force=force,
     )
 
 

@@ -10,11 +10,13 @@ on an empty store:
 
 from tests.contracts.saves import Bench
 from tests.contracts.store_compacting import Compacting
+from tests.contracts.store_history import Remembering
 from tests.contracts.store_reading import Reading
+from tests.contracts.store_references import Referring
 from tests.contracts.store_saving import Saving
 
 __all__ = ["Bench", "StoreContract"]
 
 
-class StoreContract(Saving, Reading, Compacting):
+class StoreContract(Saving, Referring, Reading, Remembering, Compacting):
     """All of it."""

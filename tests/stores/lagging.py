@@ -8,7 +8,7 @@ from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import PAGE_ENTRIES, Delta, ManifestPage, Refused, SaveOutcome
+from gatesync.stores.store import PAGE_ENTRIES, Delta, History, ManifestPage, Refused, SaveOutcome
 
 LAG_SECONDS = 3.0
 
@@ -60,6 +60,12 @@ class LaggingStore:
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         return await (await self._replicated()).contents(digests)
+
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        return await self._primary.preview(requests)
+
+    async def history(self, name: str) -> History:
+        return await (await self._replicated()).history(name)
 
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await (await self._replicated()).change_sets(label, since, limit)

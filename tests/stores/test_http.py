@@ -21,6 +21,7 @@ from gatesync.stores.sql import SqlStore
 from gatesync.stores.store import (
     PAGE_ENTRIES,
     Delta,
+    History,
     ManifestPage,
     Refused,
     SaveOutcome,
@@ -51,6 +52,12 @@ class ReadOverHttp:
 
     async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
         return await self._store().save(requests)
+
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        return await self._store().preview(requests)
+
+    async def history(self, name: str) -> History:
+        return await self._store().history(name)
 
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await self._store().change_sets(label, since, limit)

@@ -30,6 +30,7 @@ publishes = st.builds(
     st.sampled_from("ABCD"),
     st.sampled_from(["1", "2", "3"]),
     claims=st.sampled_from([(), (), (), ("/x",), ("/x", "/y"), ("/y",), ("/z",)]),
+    needs=st.sampled_from([(), (), (), (), ("/x",), ("/y", "/z")]),
 )
 removals = st.builds(remove, st.sampled_from("ABCD"))
 items: st.SearchStrategy[Publish | Remove] = st.one_of(
@@ -42,13 +43,14 @@ def id_of_item(item: Publish | Remove) -> str:
 
 
 requests = st.builds(
-    lambda labels, sets: asked(labels, *sets),
+    lambda labels, sets, force: asked(labels, *sets, author="ann", origin="here", force=force),
     st.lists(st.sampled_from(LABELS), min_size=1, max_size=2, unique=True),
     st.lists(
         st.lists(items, min_size=1, max_size=3, unique_by=id_of_item),
         min_size=1,
         max_size=2,
     ),
+    st.booleans(),
 )
 
 
@@ -88,6 +90,14 @@ class SqlAgainstMemory(RuleBasedStateMachine):
             going = Remove(data.draw(st.sampled_from(sorted(held))))
             coming = publishing.entry.api_id != going.api_id and data.draw(st.booleans())
             self.save([asked(label, [going, publishing] if coming else going)])
+
+    @rule(batch=st.lists(requests, min_size=1, max_size=3))
+    def preview(self, batch: list[SaveRequest]) -> None:
+        assert self.run(self.sql.preview(batch)) == self.run(self.memory.preview(batch))
+
+    @rule(name=st.sampled_from("ABCD"))
+    def history(self, name: str) -> None:
+        assert self.run(self.sql.history(name)) == self.run(self.memory.history(name))
 
     @rule(data=st.data())
     def save_again(self, data: st.DataObject) -> None:

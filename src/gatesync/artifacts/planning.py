@@ -6,7 +6,7 @@ into change sets or refuses it, and the store writes what was planned.
 
 import hashlib
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "Reference",
     "Remove",
     "SaveRequest",
+    "Unmet",
     "claim_key",
     "plan",
 ]
@@ -82,7 +83,8 @@ class SaveRequest(msgspec.Struct, frozen=True):
 
     All of it is planned, or nothing. `key` is the idempotency key and `fingerprint` a hash of
     what was asked, so that a key used again for something else is refused.
-    `published_at` is in milliseconds since 1970.
+    `published_at` is in milliseconds since 1970. `author` is who asked, by their token; `origin`
+    says from where. With `force` a reference that leads nowhere is a warning.
     """
 
     labels: tuple[str, ...]
@@ -91,17 +93,29 @@ class SaveRequest(msgspec.Struct, frozen=True):
     fingerprint: str
     published_at: int
     publisher: str = ""
+    author: str = ""
+    origin: str = ""
+    force: bool = False
+
+
+class Unmet(msgspec.Struct, frozen=True):
+    """A reference that leads nowhere: the claim that nobody makes, and what is wrong, whole."""
+
+    claim: str
+    text: str
 
 
 class PlannedRequest(msgspec.Struct, frozen=True):
     """What a request comes to.
 
     The change sets stand in the order in which they are to be written; `heads` are those of
-    the request's labels after it, whether it moved them or not.
+    the request's labels after it, whether it moved them or not. `warnings` are the references
+    that lead nowhere after it, where that was forced.
     """
 
     change_sets: tuple[ChangeSet, ...]
     heads: tuple[Head, ...]
+    warnings: tuple[Unmet, ...] = ()
 
 
 class LabelState:
@@ -112,19 +126,25 @@ class LabelState:
         entries: what the label holds under each api_id that any request of the batch names.
         owners: the api_id that owns each claim which any request of the batch makes or frees.
         claims: the claim keys that each of those api_ids holds.
+        references: the claim keys that each of those api_ids, and of the referrers, needs.
+        referrers: the api_ids that need each claim which any of those api_ids holds.
     """
 
     def __init__(
         self,
         head: Head,
-        entries: Mapping[str, Entry],
-        owners: Mapping[str, str],
-        claims: Mapping[str, frozenset[str]],
+        entries: Mapping[str, Entry] | None = None,
+        owners: Mapping[str, str] | None = None,
+        claims: Mapping[str, frozenset[str]] | None = None,
+        references: Mapping[str, frozenset[str]] | None = None,
+        referrers: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.head = head
-        self.entries: MutableMapping[str, Entry | None] = dict(entries)
-        self.owners: MutableMapping[str, str | None] = dict(owners)
-        self.claims: MutableMapping[str, frozenset[str]] = dict(claims)
+        self.entries: MutableMapping[str, Entry | None] = dict(entries or {})
+        self.owners: MutableMapping[str, str | None] = dict(owners or {})
+        self.claims: MutableMapping[str, frozenset[str]] = dict(claims or {})
+        self.references: MutableMapping[str, frozenset[str]] = dict(references or {})
+        self.referrers = {key: set(ids) for key, ids in (referrers or {}).items()}
 
     def draft(self) -> "LabelState":
         """A copy that costs nothing and leaves this one alone until `accept`."""
@@ -133,15 +153,24 @@ class LabelState:
         copy.entries = ChainMap({}, self.entries)
         copy.owners = ChainMap({}, self.owners)
         copy.claims = ChainMap({}, self.claims)
+        copy.references = ChainMap({}, self.references)
+        copy.referrers = self.referrers
         return copy
 
     def accept(self, draft: "LabelState") -> None:
         """Make the draft's changes this state's own."""
         self.head = draft.head
+        assert isinstance(draft.references, ChainMap)
+        for api_id, keys in draft.references.maps[0].items():
+            for key in self.references.get(api_id, frozenset()) - keys:
+                self.referrers[key].discard(api_id)
+            for key in keys:
+                self.referrers.setdefault(key, set()).add(api_id)
         for mine, theirs in (
             (self.entries, draft.entries),
             (self.owners, draft.owners),
             (self.claims, draft.claims),
+            (self.references, draft.references),
         ):
             assert isinstance(theirs, ChainMap)
             mine.update(theirs.maps[0])
@@ -169,12 +198,23 @@ def plan(
             change_set = _plan_set(label, draft, items, request, known, problems)
             if change_set is not None:
                 change_sets.append(change_set)
+    unmet = [
+        each
+        for label, draft in drafts.items()
+        for each in _unmet(label, states[label], draft, request, known)
+    ]
+    if not request.force:
+        problems += [problem for _, problem in unmet]
     if problems:
         raise ProblemsError(problems)
     for label, draft in drafts.items():
         states[label].accept(draft)
     identities.update(known.maps[0])
-    return PlannedRequest(tuple(change_sets), tuple(draft.head for draft in drafts.values()))
+    return PlannedRequest(
+        tuple(change_sets),
+        tuple(draft.head for draft in drafts.values()),
+        tuple(Unmet(claim, str(problem)) for claim, problem in unmet),
+    )
 
 
 def _plan_set(
@@ -203,6 +243,7 @@ def _plan_set(
                 problems.append(Problem(f"label {label!r} does not hold {item.api_id}"))
                 continue
             state.entries[before.api_id] = None
+            state.references[before.api_id] = frozenset()
             changes.append(Change(Instruction.REMOVE, before))
             digest = digest.remove(before.api_id, before.digest)
             continue
@@ -210,6 +251,7 @@ def _plan_set(
         problems.extend(found)
         entry = msgspec.structs.replace(item.entry, revision=revision)
         _claim(state, entry.api_id, item.claims)
+        state.references[entry.api_id] = frozenset(each.key for each in item.references)
         identities[entry.api_id] = entry.identity
         state.entries[entry.api_id] = entry
         changes.append(Change(Instruction.PUBLISH, entry))
@@ -275,3 +317,47 @@ def _claim(state: LabelState, api_id: str, claims: Iterable[Claim]) -> None:
     state.claims[api_id] = keys
     for key in keys:
         state.owners[key] = api_id
+
+
+def _unmet(
+    label: str,
+    before: LabelState,
+    after: LabelState,
+    request: SaveRequest,
+    identities: Mapping[str, Identity],
+) -> Iterator[tuple[str, Problem]]:
+    """References that no artifact of the label meets once the whole request is carried out.
+
+    Answers with the claim that nobody makes, too. Artifacts of one request may need each other,
+    in whichever of its change sets they stand.
+    """
+    assert isinstance(after.references, ChainMap)
+    changed = after.references.maps[0]
+    published = {
+        item.entry.api_id: item
+        for items in request.sets
+        for item in items
+        if isinstance(item, Publish) and item.entry.api_id in changed
+    }
+    for item in published.values():
+        if after.entries[item.entry.api_id] is None:
+            continue  # a later set of the request removes it
+        for each in item.references:
+            if after.owners.get(each.key) is None:
+                reason = (
+                    f"refers to {each.text}, which neither label {label!r} holds "
+                    "nor this request publishes"
+                )
+                where = f"{item.entry.identity}/{each.where}"
+                yield each.key, Problem(reason, where=where, line=each.line)
+    for api_id in changed:
+        for key in sorted(before.claims.get(api_id, frozenset())):
+            if after.owners.get(key) is not None:
+                continue
+            for referrer in sorted(before.referrers.get(key, set()) - changed.keys()):
+                what = identities.get(referrer, referrer)
+                reason = (
+                    f"{what} in label {label!r} refers to what would go away with this; "
+                    "change or remove that first"
+                )
+                yield key, Problem(reason, where=str(identities.get(api_id, api_id)))

@@ -5,12 +5,14 @@ import msgspec
 from gatesync.artifacts.changes import Entry, Head
 from gatesync.events.messages import Drift
 from gatesync.publisher.fleet import NodeStatus, Receipt
+from gatesync.stores.store import History
 from gatesync.stores.wire import WIRE_FORMAT
 
 __all__ = [
     "ArtifactsAnswer",
     "GatewaysAnswer",
     "Held",
+    "HistoryAnswer",
     "LabelRequest",
     "LabelsAnswer",
     "ReceiptsAnswer",
@@ -64,6 +66,13 @@ class ArtifactsAnswer(msgspec.Struct, frozen=True):
     """What labels hold."""
 
     artifacts: tuple[Held, ...]
+    format: str = WIRE_FORMAT
+
+
+class HistoryAnswer(msgspec.Struct, frozen=True):
+    """See `stores.store.History`."""
+
+    history: History
     format: str = WIRE_FORMAT
 
 

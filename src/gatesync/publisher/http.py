@@ -17,11 +17,12 @@ from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import refuse_repeated_members
-from gatesync.artifacts.names import check_label
+from gatesync.artifacts.names import check_label, check_name
 from gatesync.events.messages import decode_report
 from gatesync.publisher.answers import (
     ArtifactsAnswer,
     GatewaysAnswer,
+    HistoryAnswer,
     LabelRequest,
     LabelsAnswer,
     ReceiptsAnswer,
@@ -29,7 +30,7 @@ from gatesync.publisher.answers import (
     VerificationAnswer,
 )
 from gatesync.publisher.cluster import ClusterAnswer
-from gatesync.publisher.requests import ChangeAnswer, ChangeRequest
+from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, PlanRequest, origin_of
 from gatesync.publisher.service import IN_THREAD_BYTES, Publisher, RefusedError
 from gatesync.publisher.tokens import Principal
 from gatesync.stores.store import Behind, StoreError, TooOld
@@ -142,7 +143,25 @@ async def post_changes(
         await asyncio.to_thread(refuse_repeated_members, body)
     else:
         refuse_repeated_members(body)
-    return await _publisher(request).change(data, idempotency_key or str(uuid.uuid4()), len(body))
+    key = idempotency_key or str(uuid.uuid4())
+    origin = origin_of(request.client.host if request.client else "", data.sender)
+    return await _publisher(request).change(
+        data, key, len(body), author=request.user.id, origin=origin
+    )
+
+
+@post("/v1/plans", status_code=200)
+async def post_plan(request: _Ask, data: JSONBody[PlanRequest]) -> ChangeAnswer:
+    """Say what a change would do, and what stands against it. Nothing is changed."""
+    _writer(request)
+    return await _publisher(request).plan(data)
+
+
+@get("/v1/history")
+async def get_history(request: _Ask, name: FromQuery[str]) -> HistoryAnswer:
+    """Say who changed the artifacts of this name or api_id, in which label, when, from where."""
+    _operator(request)
+    return HistoryAnswer(await _publisher(request).saver.history(check_name(name, "name")))
 
 
 @get("/v1/heads")
@@ -319,6 +338,8 @@ async def get_verification(request: _Ask, verification: FromPath[str]) -> Verifi
 _HANDLERS: Final = [
     get_cluster,
     post_changes,
+    post_plan,
+    get_history,
     get_heads,
     get_changes,
     get_manifest,

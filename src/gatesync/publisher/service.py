@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from gatesync.artifacts.changes import Confirmation, Cursor, Head
+from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.digests import set_digest
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.planning import SaveRequest
@@ -18,7 +18,15 @@ from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.answers import Held, Verdict, Verification
 from gatesync.publisher.committing import Committer
 from gatesync.publisher.fleet import Fleet, ReceiptStatus
-from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, prepare
+from gatesync.publisher.requests import (
+    ChangeAnswer,
+    ChangeRequest,
+    PlanRequest,
+    Stamp,
+    answer_of,
+    prepare,
+    prepare_plan,
+)
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
 __all__ = ["IN_THREAD_BYTES", "Publisher", "RefusedError"]
@@ -81,44 +89,49 @@ class Publisher:
             if self._hub is not None:
                 tasks.create_task(self._hear_reports(self._hub), name="reports")
 
-    async def change(self, request: ChangeRequest, key: str, size: int) -> ChangeAnswer:
+    async def change(
+        self, request: ChangeRequest, key: str, size: int, *, author: str = "", origin: str = ""
+    ) -> ChangeAnswer:
         """Publish and remove as asked; durable when this returns (promise 3).
+
+        Args:
+            request: what to do.
+            key: the idempotency key.
+            size: of the request, in bytes.
+            author: whose token it came with.
+            origin: from where it came.
 
         Raises:
             ProblemsError: the request is wrong in itself.
             RefusedError: it does not fit what the labels hold.
             StoreError: the store failed.
         """
-        now = int(self._wall_clock() * 1000)
+        stamp = Stamp(int(self._wall_clock() * 1000), self._id, author, origin)
         if size > IN_THREAD_BYTES:
-            requests, left_out = await asyncio.to_thread(prepare, request, key, now, self._id)
+            requests, left_out = await asyncio.to_thread(prepare, request, key, stamp)
         else:
-            requests, left_out = prepare(request, key, now, self._id)
+            requests, left_out = prepare(request, key, stamp)
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(self._submit(each)) for each in requests]
-        outcomes: list[SaveOutcome] = []
-        refused = [str(problem) for problem in left_out]
+        results: list[SaveOutcome | Refused] = []
         for task in answers:
-            answer = task.result()
-            if isinstance(answer, StoreError):
-                raise answer
-            if isinstance(answer, SaveOutcome):
-                outcomes.append(answer)
-            elif request.skip_invalid:
-                refused += answer.reasons
-            else:
-                raise RefusedError(answer)
-        heads: dict[str, Head] = {}
-        for outcome in outcomes:
-            for head in outcome.heads:
-                if head.label not in heads or heads[head.label].revision < head.revision:
-                    heads[head.label] = head
-        return ChangeAnswer(
-            change_sets=tuple(each for outcome in outcomes for each in outcome.change_sets),
-            heads=tuple(heads.values()),
-            refused=tuple(refused),
-            repeated=bool(outcomes) and all(outcome.repeated for outcome in outcomes),
-        )
+            result = task.result()
+            if isinstance(result, StoreError):
+                raise result
+            if isinstance(result, Refused) and not request.skip_invalid:
+                raise RefusedError(result)
+            results.append(result)
+        return answer_of(requests, results, left_out)
+
+    async def plan(self, request: PlanRequest) -> ChangeAnswer:
+        """Answer what `change` would do now; `refused` holds what would be refused.
+
+        Raises:
+            ProblemsError: the request is wrong in itself.
+            StoreError: the store failed.
+        """
+        requests = await asyncio.to_thread(prepare_plan, request)
+        return answer_of(requests, await self.saver.preview(requests), [])
 
     async def confirm(self, label: str) -> Confirmation:
         """Confirm that the label's history, as it is now, is the right one; tell the gateways."""

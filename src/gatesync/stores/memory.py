@@ -1,6 +1,7 @@
 """An artifact store in memory: for unit tests, and to read what the contract means."""
 
 import asyncio
+import copy
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 
@@ -16,17 +17,19 @@ from gatesync.artifacts.changes import (
     Instruction,
 )
 from gatesync.artifacts.digests import LabelDigest
-from gatesync.artifacts.errors import ProblemsError
 from gatesync.artifacts.model import Identity
-from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, plan
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores.store import (
     PAGE_ENTRIES,
     Behind,
     Delta,
+    History,
+    LoggedChange,
     ManifestPage,
     Refused,
     SaveOutcome,
     TooOld,
+    outcome_of,
 )
 
 __all__ = ["MemoryStore"]
@@ -46,6 +49,7 @@ class MemoryStore:
         self._floors: dict[str, int] = {}
         self._contents: dict[str, bytes] = {}
         self._identities: dict[str, Identity] = {}
+        self._asked: dict[tuple[str, int], SaveRequest] = {}
         self._requests: dict[str, tuple[str, SaveOutcome]] = {}
         self._lock = asyncio.Lock()
 
@@ -121,6 +125,29 @@ class MemoryStore:
         async with self._lock:
             return [self._save(request) for request in requests]
 
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """See `Saver.preview`."""
+        labels = {label for request in requests for label in request.labels}
+        states = {label: copy.deepcopy(self._state(label)) for label in labels}
+        identities = dict(self._identities)
+        return [outcome_of(request, states, identities) for request in requests]
+
+    async def history(self, name: str) -> History:
+        """See `Saver.history`."""
+        wanted = {self._identities.get(name)} | {
+            identity for identity in self._identities.values() if identity.name == name
+        }
+        found = [
+            self._logged(label, change_set, change)
+            for label, log in sorted(self._log.items())
+            for change_set in reversed(log)
+            for change in reversed(change_set.changes)
+            if change.entry.identity in wanted and self._is_kept(label, change_set, change)
+        ]
+        return History(
+            tuple(found), {each.label: self._floors.get(each.label, 0) for each in found}
+        )
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """See `Saver.change_sets`."""
         since = max(since, self._floors.get(label, 0))
@@ -144,29 +171,45 @@ class MemoryStore:
     def _save(self, request: SaveRequest) -> SaveOutcome | Refused:
         known = self._requests.get(request.key)
         if known is not None:
-            fingerprint, outcome = known
+            fingerprint, before = known
             if fingerprint != request.fingerprint:
                 return Refused((f"key {request.key!r} was used for another request",), True)
-            kept = [s for s in outcome.change_sets if s.revision > self._floors.get(s.label, 0)]
-            return SaveOutcome(tuple(kept), outcome.heads, repeated=True)
+            kept = [s for s in before.change_sets if s.revision > self._floors.get(s.label, 0)]
+            return SaveOutcome(tuple(kept), before.heads, repeated=True)
         states = {label: self._state(label) for label in sorted(request.labels)}
-        try:
-            planned = plan(request, states, self._identities)
-        except ProblemsError as error:
-            return Refused(tuple(str(problem) for problem in error.problems))
-        for change_set in planned.change_sets:
+        outcome = outcome_of(request, states, self._identities)
+        if isinstance(outcome, Refused):
+            return outcome
+        for change_set in outcome.change_sets:
             self._log.setdefault(change_set.label, []).append(change_set)
+            self._asked[change_set.label, change_set.revision] = request
         for items in request.sets:
             for item in items:
                 if isinstance(item, Publish):
                     self._contents[item.entry.digest] = item.content
-        outcome = SaveOutcome(planned.change_sets, planned.heads)
         self._requests[request.key] = (request.fingerprint, outcome)
         return outcome
 
+    def _logged(self, label: str, change_set: ChangeSet, change: Change) -> LoggedChange:
+        request = self._asked[label, change_set.revision]
+        entry = msgspec.structs.replace(change.entry, revision=change_set.revision)
+        return LoggedChange(
+            label=label,
+            change=Change(change.instruction, entry),
+            published_at=change_set.published_at,
+            publisher=change_set.publisher,
+            author=request.author,
+            origin=request.origin,
+        )
+
+    def _is_kept(self, label: str, change_set: ChangeSet, change: Change) -> bool:
+        floor = self._floors.get(label, 0)
+        held = self._at(label, floor).get(change.entry.api_id)
+        return change_set.revision > floor or held == change.entry
+
     def _state(self, label: str) -> LabelState:
         if label not in self._states:
-            self._states[label] = LabelState(Head(label, self.epoch), {}, {}, {})
+            self._states[label] = LabelState(Head(label, self.epoch))
         return self._states[label]
 
     def _head(self, label: str) -> Head:

@@ -32,11 +32,12 @@ __all__ = [
     "heads",
     "metadata",
     "old_contents",
+    "references",
     "requests",
     "stores",
 ]
 
-SCHEMA_FORMAT: Final = 1
+SCHEMA_FORMAT: Final = 2
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
 metadata = MetaData()
@@ -51,6 +52,7 @@ details = Table(
     Column("API_VERSION", String(255), nullable=False),
     Column("API_TYPE", String(50)),
     Column("KIND", String(50), nullable=False),
+    Index("GS_DETAILS_NAME", "API_NAME"),
 )
 
 artifacts = Table(
@@ -99,6 +101,8 @@ change_sets = Table(
     Column("ARTIFACT_COUNT", BigInteger, nullable=False),
     Column("PUBLISHED_AT", BigInteger, nullable=False, comment="milliseconds since 1970"),
     Column("PUBLISHER", String(255), nullable=False),
+    Column("AUTHOR", String(255), nullable=False, comment="whose token it was"),
+    Column("ORIGIN", String(255), nullable=False, comment="from where"),
 )
 
 changes = Table(
@@ -135,6 +139,16 @@ claims = Table(
     Index("GS_CLAIM_OWNER", "GATEWAY_LABEL", "API_ID"),
 )
 """Names that have one owner in a label: the primary key is the last word on it."""
+
+references = Table(
+    "GS_REFERENCE",
+    metadata,
+    Column("GATEWAY_LABEL", String(255), primary_key=True),
+    Column("CLAIM", String(64), primary_key=True),
+    Column("API_ID", String(255), primary_key=True),
+    Index("GS_REFERENCE_OWNER", "GATEWAY_LABEL", "API_ID"),
+)
+"""Which artifact needs which name: what they need is not removed unasked."""
 
 requests = Table(
     "GS_REQUEST",

@@ -22,11 +22,12 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLA
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
-from gatesync.stores import schema, sql_read, sql_write
+from gatesync.stores import schema, sql_history, sql_read, sql_write
 from gatesync.stores.store import (
     PAGE_ENTRIES,
     Behind,
     Delta,
+    History,
     ManifestPage,
     Refused,
     SaveOutcome,
@@ -142,6 +143,14 @@ class SqlStore:
             return [answer for each in requests for answer in await self.save([each])]
         self.commits += 1
         return answers
+
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """See `Saver.preview`."""
+        return await self._read(lambda c: sql_write.preview(c, self.epoch, requests))
+
+    async def history(self, name: str) -> History:
+        """See `Saver.history`."""
+        return await self._read(lambda c: sql_history.read_history(c, name))
 
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """See `Saver.change_sets`."""

@@ -33,6 +33,7 @@ _INSERT_OLD: Final = insert(schema.old_contents)
 _INSERT_SETS: Final = insert(schema.change_sets)
 _INSERT_CHANGES: Final = insert(schema.changes)
 _INSERT_CLAIMS: Final = insert(schema.claims)
+_INSERT_REFERENCES: Final = insert(schema.references)
 _INSERT_REQUESTS: Final = insert(schema.requests)
 
 
@@ -53,6 +54,9 @@ _FLIP_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED)
 _UPDATE_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED, "ARTIFACT")
 _UPDATE_HEADS: Final = update(schema.heads).where(*_is(schema.heads, "GATEWAY_LABEL"))
 _DELETE_CLAIMS: Final = delete(schema.claims).where(*_is(schema.claims, "GATEWAY_LABEL", "CLAIM"))
+_DELETE_REFERENCES: Final = delete(schema.references).where(
+    *_is(schema.references, "GATEWAY_LABEL", "CLAIM", "API_ID")
+)
 _KEEP_OLD: Final = insert(schema.old_contents).from_select(
     ["DIGEST", "ARTIFACT"],
     select(schema.artifacts.c.DIGEST, schema.artifacts.c.ARTIFACT).where(
@@ -72,7 +76,8 @@ class SavedOutcome(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct):
     """What the database held of everything that the batch may touch.
 
-    `states` and `identities` move with the plans; `known`, `rows` and `owners` stay as they were.
+    `states` and `identities` move with the plans; `known`, `rows`, `owners` and `references` (by
+    label and api_id) stay as they were.
     """
 
     states: dict[str, LabelState]
@@ -80,6 +85,7 @@ class Loaded(msgspec.Struct):
     known: frozenset[str]
     rows: dict[tuple[str, str], Any]
     owners: dict[str, dict[str, str]]
+    references: dict[str, dict[str, frozenset[str]]]
 
 
 def write_batch(
@@ -97,6 +103,7 @@ def write_batch(
     _write_artifacts(connection, loaded, written, contents)
     _write_log(connection, written)
     _write_claims(connection, loaded)
+    _write_references(connection, loaded)
     _write_heads(connection, loaded)
     _write_requests(connection, written)
 
@@ -183,7 +190,7 @@ def _update(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
     sets, changes = [], []
-    for _, outcome in written:
+    for request, outcome in written:
         for each in outcome.change_sets:
             sets.append(
                 dict(
@@ -194,6 +201,8 @@ def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, Save
                     ARTIFACT_COUNT=each.digest.count,
                     PUBLISHED_AT=each.published_at,
                     PUBLISHER=each.publisher,
+                    AUTHOR=request.author,
+                    ORIGIN=request.origin,
                 )
             )
             changes += [
@@ -228,6 +237,22 @@ def _write_claims(connection: Connection, loaded: Loaded) -> None:
         connection.execute(_DELETE_CLAIMS, freed)
     if made:
         connection.execute(_INSERT_CLAIMS, made)
+
+
+def _write_references(connection: Connection, loaded: Loaded) -> None:
+    dropped, made = [], []
+    for label, state in loaded.states.items():
+        before = loaded.references[label]
+        for api_id, keys in state.references.items():
+            had = before.get(api_id, frozenset())
+            dropped += [
+                {"b_GATEWAY_LABEL": label, "b_CLAIM": key, "b_API_ID": api_id} for key in had - keys
+            ]
+            made += [dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=api_id) for key in keys - had]
+    if dropped:
+        connection.execute(_DELETE_REFERENCES, dropped)
+    if made:
+        connection.execute(_INSERT_REFERENCES, made)
 
 
 def _write_heads(connection: Connection, loaded: Loaded) -> None:

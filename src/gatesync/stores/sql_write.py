@@ -24,15 +24,21 @@ from sqlalchemy import (
 )
 
 from gatesync.artifacts.changes import Entry, Head, Instruction
-from gatesync.artifacts.errors import ProblemsError
 from gatesync.artifacts.model import Identity
-from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, plan
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
 from gatesync.stores.sql_batch import Loaded, SavedOutcome, write_batch
-from gatesync.stores.sql_read import chunked, entry_of, head_of, identity_of, read_change_set
-from gatesync.stores.store import Refused, SaveOutcome
+from gatesync.stores.sql_read import (
+    chunked,
+    entry_of,
+    head_of,
+    identity_of,
+    read_change_set,
+    read_heads,
+)
+from gatesync.stores.store import Refused, SaveOutcome, outcome_of
 
-__all__ = ["append", "compact", "lock_heads"]
+__all__ = ["append", "compact", "lock_heads", "preview"]
 
 
 REQUESTS_KEPT_MS: Final = 7 * 24 * 3600 * 1000  # how long an idempotency key is remembered
@@ -52,6 +58,8 @@ _LIGHT: Final = [column for column in schema.artifacts.c if column.name != "ARTI
 _ARTIFACTS: Final = _among(schema.artifacts, "API_ID", _LIGHT)
 _CLAIMS_HELD: Final = _among(schema.claims, "API_ID", schema.claims.c)
 _CLAIMS_WANTED: Final = _among(schema.claims, "CLAIM", schema.claims.c)
+_REFERENCES_HELD: Final = _among(schema.references, "API_ID", schema.references.c)
+_REFERRERS: Final = _among(schema.references, "CLAIM", schema.references.c)
 _IDENTITIES: Final = select(schema.details).where(
     schema.details.c.API_ID.in_(bindparam("values", expanding=True))
 )
@@ -85,23 +93,31 @@ def append(
     for request in requests:
         if request.key not in known:
             fresh.setdefault(request.key, request)  # of two with one key, the first is planned
-    labels = sorted({label for each in fresh.values() for label in each.labels}, key=str.encode)
+    labels = _labels_of(fresh.values())
     heads = lock_heads(connection, epoch, labels)  # promise 2: revisions in commit order
     loaded = _load(connection, heads, list(fresh.values()))
     written: list[tuple[SaveRequest, SaveOutcome]] = []
     for request in fresh.values():
-        try:
-            planned = plan(request, loaded.states, loaded.identities)
-        except ProblemsError as error:
-            refused = Refused(tuple(str(problem) for problem in error.problems))
-            known[request.key] = request.fingerprint, refused
-            continue
-        outcome = SaveOutcome(planned.change_sets, planned.heads)
+        outcome = outcome_of(request, loaded.states, loaded.identities)
         known[request.key] = request.fingerprint, outcome
-        written.append((request, outcome))
+        if isinstance(outcome, SaveOutcome):
+            written.append((request, outcome))
     if written:
         write_batch(connection, loaded, written)
     return [_answer(request, known) for request in requests]
+
+
+def preview(
+    connection: Connection, epoch: str, requests: Sequence[SaveRequest]
+) -> list[SaveOutcome | Refused]:
+    """Plan a batch as `append` would, one request on top of the other, and write nothing."""
+    heads = read_heads(connection, epoch, _labels_of(requests))
+    loaded = _load(connection, heads, requests)
+    return [outcome_of(request, loaded.states, loaded.identities) for request in requests]
+
+
+def _labels_of(requests: Iterable[SaveRequest]) -> list[str]:
+    return sorted({label for each in requests for label in each.labels}, key=str.encode)
 
 
 def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dict[str, Head]:
@@ -201,7 +217,9 @@ def _load(
     for request in requests:
         items = [item for items in request.sets for item in items]
         ids = {i.entry.api_id if isinstance(i, Publish) else i.api_id for i in items}
-        keys = {claim.key for i in items if isinstance(i, Publish) for claim in i.claims}
+        published = [i for i in items if isinstance(i, Publish)]
+        keys = {claim.key for i in published for claim in i.claims}
+        keys |= {reference.key for i in published for reference in i.references}
         for label in request.labels:
             named[label] |= ids
             wanted[label] |= keys
@@ -213,8 +231,18 @@ def _load(
     claims = {
         label: _load_claims(connection, label, named[label], wanted[label]) for label in heads
     }
+    references = {
+        label: _load_references(
+            connection,
+            label,
+            {api_id for api_id in named[label] if (label, api_id) in rows},
+            {key for keys in claims[label][1].values() for key in keys},
+        )
+        for label in heads
+    }
     everyone = {api_id for ids in named.values() for api_id in ids}
     everyone |= {owner for owners, _ in claims.values() for owner in owners.values()}
+    everyone |= {api_id for needed, _ in references.values() for api_id in needed}
     identities = _load_identities(connection, everyone)
     entries: dict[str, dict[str, Entry]] = {label: {} for label in heads}
     for (label, api_id), row in rows.items():
@@ -222,12 +250,14 @@ def _load(
             entries[label][api_id] = entry_of(row, identities[api_id])
     return Loaded(
         states={
-            label: LabelState(head, entries[label], *claims[label]) for label, head in heads.items()
+            label: LabelState(head, entries[label], *claims[label], *references[label])
+            for label, head in heads.items()
         },
         identities=identities,
         known=frozenset(identities),
         rows=rows,
         owners={label: dict(owners) for label, (owners, _) in claims.items()},
+        references={label: dict(needed) for label, (needed, _) in references.items()},
     )
 
 
@@ -243,6 +273,20 @@ def _load_claims(
     for row in _rows(connection, _CLAIMS_WANTED, label, keys):
         owners[row.CLAIM] = row.API_ID
     return owners, {api_id: frozenset(keys) for api_id, keys in owned.items()}
+
+
+def _load_references(
+    connection: Connection, label: str, api_ids: set[str], claims: set[str]
+) -> tuple[dict[str, frozenset[str]], dict[str, set[str]]]:
+    """What these artifacts need, and who needs these claims: both by api_id and by claim."""
+    needed: dict[str, set[str]] = {}
+    referrers: dict[str, set[str]] = {}
+    found = [*_rows(connection, _REFERENCES_HELD, label, api_ids)]
+    found += _rows(connection, _REFERRERS, label, claims)
+    for row in found:
+        needed.setdefault(row.API_ID, set()).add(row.CLAIM)
+        referrers.setdefault(row.CLAIM, set()).add(row.API_ID)
+    return {api_id: frozenset(keys) for api_id, keys in needed.items()}, referrers
 
 
 def _load_identities(connection: Connection, api_ids: set[str]) -> dict[str, Identity]:

@@ -12,19 +12,23 @@ An adapter is a callable named in the entry-point group `gatesync.stores`; it mu
 `tests/contracts/store.py`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from gatesync.artifacts.changes import Change, ChangeSet, Confirmation, Cursor, Entry, Head
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
-from gatesync.artifacts.planning import SaveRequest
+from gatesync.artifacts.errors import ProblemsError
+from gatesync.artifacts.model import Identity
+from gatesync.artifacts.planning import LabelState, SaveRequest, Unmet, plan
 
 __all__ = [
     "Behind",
     "Delta",
     "Forbidden",
+    "History",
+    "LoggedChange",
     "ManifestPage",
     "Refused",
     "Retriever",
@@ -32,6 +36,7 @@ __all__ = [
     "Saver",
     "StoreError",
     "TooOld",
+    "outcome_of",
     "read_manifest",
 ]
 
@@ -79,11 +84,15 @@ class ManifestPage(msgspec.Struct, frozen=True):
 
 
 class SaveOutcome(msgspec.Struct, frozen=True):
-    """What a request came to; `repeated` when its key had been saved before."""
+    """What a request came to; `repeated` when its key had been saved before.
+
+    `warnings` say which references lead nowhere now, where that was forced.
+    """
 
     change_sets: tuple[ChangeSet, ...]
     heads: tuple[Head, ...]
     repeated: bool = False
+    warnings: tuple[Unmet, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -91,6 +100,32 @@ class Refused(msgspec.Struct, frozen=True):
 
     reasons: tuple[str, ...]
     key_used: bool = False
+
+
+class LoggedChange(msgspec.Struct, frozen=True):
+    """One change of one artifact, as a label's log remembers it: who, when, from where.
+
+    `change.entry.revision` is the change's own revision, of a removal too; a removal's digest is
+    that of what it removed. `author`, `origin` and `published_at` (milliseconds since 1970; 0)
+    are empty where the log no longer reaches back to the whole change set.
+    """
+
+    label: str
+    change: Change
+    published_at: int = 0
+    publisher: str = ""
+    author: str = ""
+    origin: str = ""
+
+
+class History(msgspec.Struct, frozen=True):
+    """What the logs remember of the artifacts of one name, the newest of a label first.
+
+    Of what happened up to a label's revision in `floors`, only the last state is remembered.
+    """
+
+    changes: tuple[LoggedChange, ...]
+    floors: dict[str, int]
 
 
 class Retriever(Protocol):
@@ -167,6 +202,18 @@ class Saver(Retriever, Protocol):
         """
         ...
 
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """Answer what `save` would answer now, and save nothing. Contents are not looked at."""
+        ...
+
+    async def history(self, name: str) -> History:
+        """Answer with every remembered change, in any label, of the artifacts called `name`.
+
+        `name` is a name or an api_id. Whoever has the same identity belongs to it, under
+        whichever api_id: an artifact may come back under another.
+        """
+        ...
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """Answer with up to `limit` kept change sets of the label after revision `since`."""
         ...
@@ -178,6 +225,19 @@ class Saver(Retriever, Protocol):
     async def compact(self, label: str, keep: int) -> int:
         """Forget what the newest `keep` revisions do not need; answer with the new floor."""
         ...
+
+
+def outcome_of(
+    request: SaveRequest,
+    states: Mapping[str, LabelState],
+    identities: MutableMapping[str, Identity],
+) -> SaveOutcome | Refused:
+    """Plan a request, as `planning.plan` does, and give what a saver answers."""
+    try:
+        planned = plan(request, states, identities)
+    except ProblemsError as error:
+        return Refused(tuple(str(problem) for problem in error.problems))
+    return SaveOutcome(planned.change_sets, planned.heads, warnings=planned.warnings)
 
 
 async def read_manifest(
