@@ -1,4 +1,7 @@
 import tomllib
+import unicodedata
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -29,13 +32,41 @@ def _artifact(*parts: Part, tenant: str = "carbon.super") -> Artifact:
     return Artifact(identity, identity.default_api_id(), parts)
 
 
-@given(artifacts.filter(lambda a: all(part.path != "artifact.toml" for part in a.parts)))
+@given(artifacts)
 def test_a_folder_gives_back_the_artifact_that_made_it(artifact: Artifact) -> None:
     files = files_of(artifact)
     again = artifact_from_files(files)
     assert encode(again) == encode(artifact)
     assert again == artifact
     assert files_of(again) == files
+
+
+@given(artifacts)
+def test_no_file_system_takes_two_of_its_files_for_one(artifact: Artifact) -> None:
+    files = [*files_of(artifact)]
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        for fold in (str, str.lower, str.upper, str.casefold):
+            places = {fold(unicodedata.normalize(form, file)) for file in files}
+            assert len(places) == len(files)
+            above = {place.rpartition("/")[0] for place in places}
+            assert not above & places
+
+
+@given(artifacts, st.sampled_from(["NFC", "NFD"]), st.sampled_from([str, str.lower, str.upper]))
+def test_what_was_moved_comes_back_also_from_folded_names(
+    artifact: Artifact, form: Literal["NFC", "NFD"], fold: Callable[[str], str]
+) -> None:
+    files = files_of(artifact)
+    said = f"{files['artifact.toml'].decode()}\n"
+    folded = {"artifact.toml": files.pop("artifact.toml")}
+    moved = {part.path for part in artifact.parts if part.path not in files}
+    for file, content in files.items():
+        if f"file = {folder._toml_string(file)}\n" in said:
+            file = fold(unicodedata.normalize(form, file))
+        folded[file] = content
+    again = artifact_from_files(folded)
+    assert {part.path for part in again.parts} >= moved
+    assert again == artifact
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -60,6 +91,7 @@ def test_artifact_toml_says_what_the_files_do_not() -> None:
         Identity("a.com", "sequence", "s", "1"),
         "my id",
         (
+            Part("endpoint", "a:b", "endpoints/a:b.xml", b'<endpoint name="a:b"/>'),
             Part("endpoint", "e", "sequences/e.xml", b'<endpoint name="e"/>'),
             Part("sequence", "t", ".hidden", b"not xml"),
             Part("sequence", "s", "sequences/s.xml", SEQUENCE),
@@ -76,9 +108,15 @@ def test_artifact_toml_says_what_the_files_do_not() -> None:
         'api_id = "my id"\n'
         'extra = "{\\"a\\":{\\"c\\":\\"\'\\"},\\"b\\":[1,null]}"\n'
         "\n[[parts]]\n"
+        'file = "%2ehidden"\n'
         'path = ".hidden"\n'
         'role = "sequence"\n'
         'name = "t"\n'
+        "\n[[parts]]\n"
+        'file = "endpoints/a%3ab.xml"\n'
+        'path = "endpoints/a:b.xml"\n'
+        'role = "endpoint"\n'
+        'name = "a:b"\n'
         "\n[[parts]]\n"
         'path = "sequences/e.xml"\n'
         'role = "endpoint"\n'
@@ -125,6 +163,42 @@ def test_hidden_files_and_leftovers_are_passed_over() -> None:
 def test_a_part_that_looks_like_a_leftover_is_not_lost(path: str) -> None:
     artifact = _artifact(Part("policy", path.rpartition("/")[2], path, b"x"))
     assert artifact_from_files(files_of(artifact)) == artifact
+
+
+@pytest.mark.parametrize(
+    ("paths", "places"),
+    [
+        (["sequences/s.xml", "api/admin--Menü_v1.xml"], None),
+        (["sequences/S.xml", "sequences/s.xml"], ["sequences/S.xml~1", "sequences/s.xml"]),
+        (["A/x", "a"], ["A~1/x", "a"]),
+        (["A/x", "a/y"], ["A~1/x", "a/y"]),
+        (["e\u0301", "é"], ["e%cc%81", "é"]),
+        (["fine", "\ufb01ne"], ["fine", "%ef%ac%81ne"]),
+        (["x%3a", "x:"], ["x%253a", "x%3a"]),
+        (["a/con.xml", "b/x. ", "c/x ."], ["a/%63on.xml", "b/x.%20", "c/x %2e"]),
+        (["artifact.toml"], ["%61rtifact.toml"]),
+        (["Artifact.toml/x"], ["Artifact.toml~1/x"]),
+        (["x" * 181], ["x" * 180 + "%/x"]),
+        (["a\u200db"], ["a%e2%80%8db"]),
+    ],
+)
+def test_a_path_that_a_file_system_may_not_hold_lies_elsewhere(
+    paths: list[str], places: list[str] | None
+) -> None:
+    parts = [Part("policy", f"{n}", path, b"%d" % n) for n, path in enumerate(paths)]
+    files = files_of(_artifact(*parts))
+    del files["artifact.toml"]
+    assert files == {place: b"%d" % n for n, place in enumerate(places or paths)}
+
+
+def test_of_two_files_that_fold_alike_the_one_is_meant_that_parts_names() -> None:
+    said = b"[[parts]]\nfile = '%s'\npath = 'executionplans/p'\nrole = 'policy'\nname = 'p'\n"
+    lower, upper = "executionplans/p", "executionplans/P"
+    files = {"artifact.toml": SMALL + said % lower.encode(), lower: b"l", upper: b"u"}
+    assert [part.content for part in artifact_from_files(files).parts] == [b"u", b"l"]
+    files["artifact.toml"] = SMALL + said % b"Executionplans/p"
+    (fault,) = _faults(files)
+    assert "which is not in the folder" in fault
 
 
 @pytest.mark.parametrize(
@@ -182,7 +256,7 @@ def test_a_tenant_that_contradicts_the_folder_is_refused() -> None:
         (b"a = " + b"9" * 10_000, "artifact.toml: not TOML"),
         (SMALL + b'versoin = "1"\n', "unknown key 'versoin'; did you mean 'version'?"),
         (SMALL + b"zzz = 1\n", "unknown key 'zzz'; known are format, kind, name"),
-        (SMALL + b"[[parts]]\nfile = 'x'\n", "unknown key 'file' in [[parts]]; known are path"),
+        (SMALL + b"[[parts]]\nplace = 'x'\n", "unknown key 'place' in [[parts]]; known are path"),
         (SMALL + b"[[parts]]\npath = 'x'\n", "missing required field `role`"),
         (SMALL + b"parts = 1\n", "$.parts"),
         (SMALL + b"parts = [1]\n", "$.parts[0]"),
@@ -203,7 +277,11 @@ def test_a_tenant_that_contradicts_the_folder_is_refused() -> None:
         ),
         (
             SMALL + 2 * b"[[parts]]\npath = 'sequences/s.xml'\nrole = 'sequence'\nname = 't'\n",
-            "two of [[parts]] have the same path",
+            "two of [[parts]] are the file 'sequences/s.xml'",
+        ),
+        (
+            SMALL + b"[[parts]]\nfile = 'Artifact.toml'\npath = 's'\nrole = 'policy'\nname = 's'\n",
+            "[[parts]] names this file itself",
         ),
     ],
 )
@@ -228,8 +306,6 @@ def test_all_broken_files_are_told_at_once() -> None:
 
 
 def test_what_no_folder_can_hold_is_refused() -> None:
-    with pytest.raises(ProblemsError, match="a part cannot have this path in a folder"):
-        files_of(_artifact(Part("policy", "x", "artifact.toml", b"")))
     with pytest.raises(ProblemsError, match="must be relative"):
         files_of(_artifact(Part("policy", "x", "../x", b"")))
     with pytest.raises(FormatError, match="RFC 8785"):

@@ -1,13 +1,13 @@
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import KINDS, Identity
 from gatesync.artifacts.names import check_path
-from gatesync.artifacts.paths import decode_name, encode_name, folder_of
+from gatesync.artifacts.paths import decode_name, encode_name, folded, folder_of, places_of
 from tests.artifacts import strategies
 
 pytestmark = pytest.mark.fast
@@ -98,6 +98,54 @@ def test_a_name_that_is_no_text_is_refused() -> None:
         encode_name("a\udcff")
 
 
+@given(_texts)
+@example("\u0130\u0131\u017f\u1fb3\u0149\u01c5")
+def test_whatever_a_file_system_may_take_for_one_folds_alike(path: str) -> None:
+    assert {folded(each) for each in _folds(path)} == {folded(path)}
+
+
+# Few letters and steps: so that paths clash, and lie in each other.
+_tokens = ["%3a", "~1", "ss", "a.toml", "A.TOML", *"aA:%~1éE\u0301\u200dß"]
+_steps = st.lists(st.sampled_from(_tokens), min_size=1, max_size=3).map("".join)
+_paths = st.lists(_steps, min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(_paths, unique=True, max_size=8).filter(lambda paths: not _within(paths)))
+@example(["a.toml"])
+@example(["A/a", "a/A", "a/b"])
+def test_no_two_places_are_taken_for_one_nor_lie_in_each_other(paths: list[str]) -> None:
+    places = places_of(paths, "a.toml")
+    assert list(places) == paths
+    for place in places.values():
+        assert all(step and not set(step) & set(':\\"') for step in place.split("/"))
+    taken = {"a.toml": "a.toml", **places}
+    for one, first in taken.items():
+        for other, second in taken.items():
+            if taken[one] is not taken[other]:
+                assert not _folds(first) & _folds(second), (one, other)
+                assert not any(fold.startswith(f"{folded(first)}/") for fold in [folded(second)])
+
+
+def _within(paths: list[str]) -> bool:
+    return any(other.startswith(f"{path}/") for path in paths for other in paths)
+
+
+@given(_paths, _paths)
+@example("A", "a")
+def test_folders_that_fold_alike_are_spelled_alike(one: str, other: str) -> None:
+    paths = [f"{one}/1", f"{other}/2"]
+    assume(not _within(paths))
+    places = places_of(paths, "a.toml")
+    first, second = (place.rpartition("/")[0] for place in places.values())
+    assert (folded(first) == folded(second)) == (first == second)
+    assert (first == second) == (one == other)
+
+
+def test_plain_paths_stay_as_they_are() -> None:
+    paths = ["api/admin--MenuAPI_v2.1.0.xml", "sequences/Menü 1~.xml", "a%3ab.xml"]
+    assert places_of(paths, "artifact.toml") == {path: path for path in paths}
+
+
 _identities = st.builds(
     Identity,
     strategies.names,
@@ -112,7 +160,7 @@ _labels = strategies.names
 def test_no_two_artifacts_share_a_folder_nor_stand_in_each_others(
     label: str, one: Identity, second: str, other: Identity
 ) -> None:
-    first, last = folder_of(label, one).casefold(), folder_of(second, other).casefold()
+    first, last = folded(folder_of(label, one)), folded(folder_of(second, other))
     assert (first == last) == ((label, one) == (second, other))
     assert not f"{last}/".startswith(f"{first}/") or first == last
 

@@ -10,16 +10,21 @@ Beside the files, each in its kind's folder as on a server, stands `artifact.tom
     api_id = "3b37c2e0-..."     # where it is not the one that the identity gives
     extra = '{"a":1}'           # JSON that gatesync keeps and does not understand
 
-    [[parts]]                   # only for a file that does not say its role and name itself
-    path = "sequences/odd.xml"
+    [[parts]]                   # only for a file that does not say all this itself
+    file = "sequences/a%3ab.xml"    # where it lies, if not where its path says
+    path = "sequences/a:b.xml"
     role = "sequence"
     name = "another name"
+
+A path that some file system cannot hold, or takes for another of the artifact, is one that `file`
+stands for, whose letters may change on the way: only one file of the folder is meant. A portable
+path stays as it is; a file system that changes its letters changes the artifact, and its digest.
 """
 
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +33,7 @@ from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import decode_extra, encode_extra
 from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.names import check_name
+from gatesync.artifacts.paths import folded, places_of
 from gatesync.artifacts.synapse import read_root
 
 __all__ = ["FOLDER_FILE", "FOLDER_FORMAT", "artifact_from_files", "files_of", "is_leftover"]
@@ -42,6 +48,10 @@ class _PartForm(msgspec.Struct):
     path: str
     role: str
     name: str
+    file: str = ""
+
+    def place(self) -> str:
+        return self.file or self.path
 
 
 class _FolderForm(msgspec.Struct):
@@ -74,25 +84,17 @@ def artifact_from_files(files: Mapping[str, bytes], *, tenant: str | None = None
         extra = _read_extra(form.extra)
     except Problem as problem:
         raise ProblemsError([problem]) from None
-    given = {part.path: part for part in form.parts}
-    problems = [
-        Problem(f"[[parts]] names {path!r}, which is not in the folder", where=FOLDER_FILE)
-        for path in given
-        if path not in files
-    ]
-    if len(given) != len(form.parts):
-        problems.append(Problem("two of [[parts]] have the same path", where=FOLDER_FILE))
+    given, problems = _given(form.parts, files)
     parts: list[Part] = []
-    for path in sorted(files):
-        if path == FOLDER_FILE or (path not in given and is_leftover(path)):
+    for file in sorted(files):
+        if file == FOLDER_FILE or (file not in given and is_leftover(file)):
             continue
         try:
-            part = given.get(path)
-            role, name = (part.role, part.name) if part else _derived(path, files[path])
+            part = given.get(file) or _PartForm(file, *_derived(file, files[file]))
         except Problem as problem:
             problems.append(problem)
         else:
-            parts.append(Part(role, name, path, files[path]))
+            parts.append(Part(part.role, part.name, part.path, files[file]))
     if problems:
         raise ProblemsError(problems)
     parts.sort(key=lambda part: (part.role, part.path))
@@ -104,16 +106,14 @@ def artifact_from_files(files: Mapping[str, bytes], *, tenant: str | None = None
 def files_of(artifact: Artifact) -> dict[str, bytes]:
     """The folder that holds this artifact: each file's content by its path.
 
+    Each path is one that any file system can hold, and none is taken for another.
+
     Raises:
-        ProblemsError: a name, path or size is not acceptable, or a part's path is that of
-            `artifact.toml`.
+        ProblemsError: a name, path or size is not acceptable.
         FormatError: `extra` cannot be written as JSON.
     """
     artifact.check()
     identity = artifact.identity
-    if any(part.path == FOLDER_FILE for part in artifact.parts):
-        problem = Problem("a part cannot have this path in a folder", where=FOLDER_FILE)
-        raise ProblemsError([problem.within(str(identity))])
     lines = [
         f"format = {_toml_string(FOLDER_FORMAT)}",
         f"kind = {_toml_string(identity.kind)}",
@@ -128,10 +128,37 @@ def files_of(artifact: Artifact) -> dict[str, bytes]:
     if artifact.extra:
         lines.append(f"extra = {_toml_string(encode_extra(artifact.extra).decode())}")
     parts = sorted(artifact.parts, key=lambda part: part.path)
-    lines.extend(_part_lines(part for part in parts if not _says_itself(part)))
+    places = places_of([part.path for part in parts], FOLDER_FILE)
+    for part in parts:
+        if places[part.path] != part.path or not _says_itself(part):
+            lines.extend(_part_lines(part, places[part.path]))
     files = {FOLDER_FILE: "".join(f"{line}\n" for line in lines).encode()}
-    files.update((part.path, part.content) for part in parts)
+    files.update((places[part.path], part.content) for part in parts)
     return files
+
+
+def _given(
+    parts: tuple[_PartForm, ...], files: Mapping[str, bytes]
+) -> tuple[dict[str, _PartForm], list[Problem]]:
+    """The files that `[[parts]]` speaks of, also where a file system changed their letters."""
+    given: dict[str, _PartForm] = {}
+    problems: list[Problem] = []
+    alike: dict[str, list[str]] = {}
+    for file in files:
+        alike.setdefault(folded(file), []).append(file)
+    for part in parts:
+        place = part.place()
+        found = [place] if place in files else alike.get(folded(place), [])
+        if len(found) != 1:
+            reason = f"[[parts]] names {place!r}, which is not in the folder"
+            problems.append(Problem(reason, where=FOLDER_FILE))
+        elif found[0] == FOLDER_FILE:
+            problems.append(Problem("[[parts]] names this file itself", where=FOLDER_FILE))
+        elif found[0] in given:
+            reason = f"two of [[parts]] are the file {found[0]!r}"
+            problems.append(Problem(reason, where=FOLDER_FILE))
+        given.update((file, part) for file in found[:1])
+    return given, problems
 
 
 def _derived(path: str, content: bytes) -> tuple[str, str]:
@@ -186,12 +213,13 @@ def _toml_string(text: str) -> str:
     return f'"{text.translate(_ESCAPES)}"'
 
 
-def _part_lines(parts: Iterable[Part]) -> Iterable[str]:
-    for part in parts:
-        yield from ("", "[[parts]]")
-        yield f"path = {_toml_string(part.path)}"
-        yield f"role = {_toml_string(part.role)}"
-        yield f"name = {_toml_string(part.name)}"
+def _part_lines(part: Part, place: str) -> Iterator[str]:
+    yield from ("", "[[parts]]")
+    if place != part.path:
+        yield f"file = {_toml_string(place)}"
+    yield f"path = {_toml_string(part.path)}"
+    yield f"role = {_toml_string(part.role)}"
+    yield f"name = {_toml_string(part.name)}"
 
 
 def _read_form(files: Mapping[str, bytes]) -> _FolderForm:

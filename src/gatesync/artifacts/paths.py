@@ -11,15 +11,19 @@ hold no `:`, no `con`, no trailing dot. Git and rsync carry paths between all of
 
 Two different names differ even when both are folded; a path that came back in lower case still
 says its name.
+
+A path that people gave is kept where it can be (`places_of`): readable before uniform.
 """
 
 import re
+import unicodedata
+from collections.abc import Collection
 from typing import Final
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import Identity
 
-__all__ = ["decode_name", "encode_name", "folder_of"]
+__all__ = ["decode_name", "encode_name", "folded", "folder_of", "is_portable", "places_of"]
 
 _STEP_MAX: Final = 180  # bytes; file systems hold 255, some hold less once they encrypt names
 _EMPTY: Final = "~"
@@ -29,6 +33,7 @@ _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(?
 # What is hidden, vanishes, or is a device, where a step begins or ends with it.
 _EDGES: Final = re.compile(r"^[. ]|[. ]$")
 _TOKEN: Final = re.compile(r"%[0-9a-f]{2}|[A-Za-z0-9_. -]")
+_NOT_ON_WINDOWS: Final = re.compile(r'[<>:"|?*\\]')
 
 
 def folder_of(label: str, identity: Identity) -> str:
@@ -38,6 +43,41 @@ def folder_of(label: str, identity: Identity) -> str:
     """
     names = (label, identity.tenant, identity.kind, identity.name, identity.version)
     return "/".join(encode_name(name) for name in names)
+
+
+def places_of(paths: Collection[str], reserved: str) -> dict[str, str]:
+    """Where these paths, that check accepts, can lie together in a folder on any file system.
+
+    A path that is portable lies where it says. One that is not, or that a file system could take
+    for another of them or for a folder above another, lies where the encoded names of its steps
+    say. None lies at `reserved`, nor below it.
+    """
+    encoded = {path for path in paths if not all(map(is_portable, path.split("/")))}
+    while True:
+        places = {path: _place(path, reserved, path in encoded) for path in paths}
+        clashing = _clashing(places, reserved)
+        if clashing <= encoded:
+            return places
+        encoded |= clashing
+
+
+def is_portable(step: str) -> bool:
+    """Whether any file system holds this step of a path, as long as nothing folds with it."""
+    return (
+        step.isprintable()  # some file systems pass over marks that nobody sees
+        and unicodedata.is_normalized("NFC", step)  # what Git makes of names on macOS
+        and len(step.encode()) <= _STEP_MAX
+        and not (_NOT_ON_WINDOWS.search(step) or _DEVICE.match(step) or _EDGES.search(step))
+    )
+
+
+def folded(path: str) -> str:
+    """The same for all paths that some file system may take for one."""
+    if path.isascii():
+        return path.lower()
+    for _ in range(2):  # a second time: upper case of some letters decomposes further
+        path = unicodedata.normalize("NFKD", path).upper().casefold()
+    return unicodedata.normalize("NFKD", path)
 
 
 def encode_name(name: str) -> str:
@@ -82,6 +122,30 @@ def decode_name(path: str) -> str:
     if whole.lower() != path.lower():
         raise _not_encoded(path)
     return name
+
+
+def _place(path: str, reserved: str, encoded: bool) -> str:
+    if not encoded:
+        return path
+    first, *below = path.split("/")
+    # The encoded name of what is reserved may be itself.
+    start = f"%{ord(first[0]):02x}{first[1:]}" if first == reserved else encode_name(first)
+    return "/".join([start, *map(encode_name, below)])
+
+
+def _clashing(places: dict[str, str], reserved: str) -> set[str]:
+    """The paths whose places, or the folders above them, are spelled in more than one way."""
+    spelled: dict[str, set[tuple[str, str]]] = {folded(reserved): {(reserved, "/")}}
+    users: dict[str, set[str]] = {}
+    for path, place in places.items():
+        steps = place.split("/")
+        for end in range(1, len(steps) + 1):
+            above = "/".join(steps[:end])
+            key = folded(above)
+            user = path if end == len(steps) else ""  # folders may be shared, files may not
+            spelled.setdefault(key, set()).add((above, user))
+            users.setdefault(key, set()).add(path)
+    return {path for key, paths in users.items() if len(spelled[key]) > 1 for path in paths}
 
 
 def _escaped(character: str) -> list[str]:
