@@ -1,16 +1,23 @@
 """What an API owns: the files that WSO2 names for it.
 
     sequences, endpoints   Menu--v1.0.0_APIproductionEndpoint, Menu--v1.0.0--In
+    custom sequences       admin--Menu:v1.0.0--In, ...--Out, ...--Fault, with the provider or not
     local entries          the API's UUID, and <uuid>_graphQL
 
-The UUID stands in the API's handlers, where WSO2 wrote one; without it a local entry is shared.
+WSO2 writes ':' as '_' in the names of files. Who the provider is does not matter: within a tenant
+no two have an API of one name and version. The UUID stands in the API's handlers, where WSO2 wrote
+one; without it a local entry is shared.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 __all__ = ["Owner", "Owners", "owner_of_broken"]
+
+
+_COLON: Final = re.compile("[:_]v")
+_DIRECTION: Final = re.compile("--(?:In|Out|Fault)$")
 
 
 class Owner(NamedTuple):
@@ -51,7 +58,19 @@ class Owners:
             for owner in self._by_name.get((tenant, name[: found.start()]), ())
             if _is_of_version(owner.version, name[found.end() :])
         ]
+        if role == "sequence":
+            fitting += self._by_custom_sequence(tenant, name)
         return max(fitting, key=lambda owner: len(owner.name + owner.version), default=None)
+
+    def _by_custom_sequence(self, tenant: str, name: str) -> Iterator[Owner]:
+        stem = _DIRECTION.sub("", name)
+        for found in _COLON.finditer(stem) if stem != name else ():
+            before, version = stem[: found.start()], stem[found.end() :]
+            names = [before[dashes.start() + 2 :] for dashes in re.finditer("(?=--)", before)]
+            for each in (before, *names):
+                for owner in self._by_name.get((tenant, each), ()):
+                    if owner.version == version:
+                        yield owner
 
 
 def _is_of_version(version: str, text: str) -> bool:
