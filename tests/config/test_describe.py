@@ -16,6 +16,8 @@ def test_each_value_says_where_it_comes_from(reading: Reading, tmp_path: Path) -
     assert described["gatesync.heartbeat_interval"].origin == "default"
     assert described["gatesync.publisher.listen"].value == "127.0.0.1:9642"
     assert described["gatesync.node_id"].origin == "default, from the host's name"
+    assert described["gatesync.gateway.home"].value == str(tmp_path)
+    assert described["gatesync.gateway.home"].origin == "default, the file's folder"
     assert described["apim.gateway.environment[0].name"].origin.endswith("deployment.toml:5")
     assert described["apim.gateway.environment[0].labels"].value == ["A"]
     assert described["apim.gateway.environment[0].service_url"].value is None

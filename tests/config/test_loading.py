@@ -91,6 +91,40 @@ def test_paths_are_taken_from_the_files_folder(reading: Reading, tmp_path: Path)
     assert found.database.sqlite_path == tmp_path / "store/artifacts.db"
 
 
+@pytest.mark.parametrize(
+    ("file", "home"),
+    [
+        ("deployment.toml", "."),
+        ("repository/conf/deployment.toml", "."),
+        ("apim/repository/conf/../conf/node.toml", "apim"),
+        ("conf/deployment.toml", "conf"),
+        ("repository/deployment.toml", "repository"),
+        ("repository/conf/more/deployment.toml", "repository/conf/more"),
+    ],
+)
+def test_a_gateway_is_at_home_in_the_pack_that_its_file_lies_in(
+    tmp_path: Path, file: str, home: str
+) -> None:
+    path = tmp_path / file
+    path.parent.resolve().mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    assert load(path).settings.gateway.home == (tmp_path / home)
+    path.write_text("gatesync.gateway.home = '../wso2am'")
+    assert load(path).settings.gateway.home == path.parent / "../wso2am"
+
+
+def test_without_a_file_a_gateway_is_at_home_where_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "repository/conf"
+    conf.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert load(None).settings.gateway.home == tmp_path
+    monkeypatch.chdir(conf)
+    assert load(None).settings.gateway.home == tmp_path
+
+
 def test_values_may_be_strings_as_wso2_documents_them(reading: Reading) -> None:
     found = reading.load(
         """

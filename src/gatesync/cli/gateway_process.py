@@ -32,6 +32,7 @@ from gatesync.config.secret import read_secret_file
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import BrokerError, read_credentials_file
 from gatesync.gateway.agent import Agent, discovered_hub
+from gatesync.gateway.installation import Installation, guarded, read_installation
 from gatesync.private_file import write_private_file
 from gatesync.web.client import HttpClient, open_client
 from gatesync.web.guard import Guard
@@ -77,6 +78,7 @@ async def gateway_role(settings: Settings) -> None:
         key = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
         raise ConfigError([ConfigProblem(reason, key)])
     open_engine = load_adapter("gatesync.engines", gateway.engine, "gatesync.gateway.engine")
+    installation = _installation(gateway.home)
 
     def authenticate(token: str) -> str | None:
         return "operator" if compare_digest(token.encode(), admin_token.encode()) else None
@@ -89,7 +91,7 @@ async def gateway_role(settings: Settings) -> None:
             settings.server.node_id,
             gateway.gateway_labels,
             client,
-            engine,
+            guarded(engine, installation),
             lambda: _hub(settings, client),
             admin_url=f"http://{gateway.listen}",
             heartbeat=heartbeat,
@@ -102,8 +104,24 @@ async def gateway_role(settings: Settings) -> None:
                 labels=gateway.gateway_labels,
                 publisher=url,
                 admin_port=port,
+                home=str(gateway.home),
+                base_files=len(installation.files),
             )
             await agent.run()
+
+
+def _installation(home: Path) -> Installation:
+    """What lies at this node already. Raises `ConfigError` where that cannot be told."""
+    try:
+        if home.is_dir():
+            return read_installation(home)
+        reason = f"there is no folder {home}; name the one that this node is installed in"
+    except OSError as error:
+        reason = (
+            f"{error.filename} cannot be read: {error.strerror}; a gateway must see which files "
+            "belong to its installation, to keep them"
+        )
+    raise ConfigError([ConfigProblem(reason, "gatesync.gateway.home")])
 
 
 def node_token(settings: Settings) -> str:

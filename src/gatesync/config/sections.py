@@ -3,6 +3,7 @@
 WSO2's keys stand under `server`, `apim` and `database`; ours under `gatesync`.
 """
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,21 @@ def _gateway(reader: Reader, offset: int, folder: Path) -> GatewaySettings:
         listen=ours.read("listen", kinds.listen(offset), GATEWAY_LISTEN),
         max_retry_count=ours.read("max_retry_count", kinds.whole(0, 1_000_000), 10),
         engine=ours.read("engine", kinds.text, "memory"),
+        home=_home(ours, folder),
         admin_token=ours.optional("admin_token", kinds.secret),
         token=token,
         token_file=token_file,
     )
+
+
+def _home(ours: Section, folder: Path) -> Path:
+    """The installation that the file is part of, as a pack has it: `HOME/repository/conf`."""
+    conf = Path(os.path.normpath(folder))  # `bin/../conf` is `conf`
+    if conf.parts[-2:] == ("repository", "conf"):
+        home, why = conf.parents[1], "the file lies in its repository/conf"
+    else:
+        home, why = conf, "the file's folder"
+    return ours.derived("home", kinds.path_in(folder), str(home), why)
 
 
 def _traffic_manager(reader: Reader, offset: int, folder: Path) -> TrafficManagerSettings:

@@ -89,11 +89,13 @@ class TenantLoading(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway node. `save_artifacts_locally` is None when the key is absent.
 
+    `home` is the folder of its installation, which has `repository` in it where a pack is laid.
     At most one of `token` and `token_file` is given; `read_secret_file` reads the latter.
     """
 
     enable: bool
     listen: Address
+    home: Path
     gateway_labels: tuple[str, ...]
     artifact_retriever: str
     deployment_retry_duration_ms: int
