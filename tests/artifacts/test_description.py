@@ -3,10 +3,13 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gatesync.artifacts.description import Description, describe
+from gatesync.artifacts.description import Description, Endpoint, Resource, describe
 from gatesync.artifacts.errors import ProblemsError
-from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Artifact, Identity, Part
+from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, KINDS, Artifact, Identity, Part
+from gatesync.artifacts.planning import Reference, claim_key
 
 pytestmark = pytest.mark.fast
 
@@ -209,3 +212,184 @@ def test_text_that_no_terminal_takes_is_made_visible() -> None:
     assert fault.encode()
     assert fault.isprintable()
     assert r"\x1b[2J\udcff" in fault
+
+
+# What it serves, goes to and needs -----------------------------------------------------------
+
+CAFE = b"""<api xmlns="http://ws.apache.org/ns/synapse" name="Menu" version="1" context="/menu/1">
+  <resource methods="GET  POST" uri-template="/dish/{id}" faultSequence="audit">
+    <inSequence>
+      <sequence key="_auth_failure_handler_"/>
+      <sequence key="Menu--v1--In"/>
+      <sequence key="audit"/>
+      <sequence key="{$ctx:next}"/>
+      <send><endpoint key="kitchen"/></send>
+    </inSequence>
+  </resource>
+  <resource url-mapping="/*" inSequence="conf:/in"/>
+  <resource><inSequence><call><endpoint><http uri-template="https://two"/></endpoint></call>
+  </inSequence></resource>
+  <handlers>
+    <handler class="org.example.Cors"/>
+    <handler class="org.example.Throttle"><property name="apiUUID" value="u"/></handler>
+  </handlers>
+</api>"""
+OWN = b"""<sequence name="Menu--v1--In">
+  <send><endpoint><address uri="http://one"/></endpoint></send>
+  <sequence key="audit"/>
+  <sequence key="conf:/in"/>
+</sequence>"""
+DEFAULT = b"""<api name="Menu" context="/menu"><resource methods="GET"/></api>"""
+CAFE_ARTIFACT = _artifact(
+    Part("api", "Menu", "api/Menu_v1.xml", CAFE),
+    Part("sequence", "Menu--v1--In", "sequences/in.xml", OWN),
+    Part("api", "Menu", "api/Menu.xml", DEFAULT),
+    version="1",
+)
+
+
+def _one(role: str, name: str, document: str) -> Description:
+    part = Part(role, name, f"{KINDS[role]}/{name}.xml", document.encode())
+    return describe(_artifact(part, kind=role, name=name, version=""))
+
+
+def test_an_api_says_what_it_serves() -> None:
+    description = describe(CAFE_ARTIFACT)
+    assert (description.context, description.version) == ("/menu/1", "1")
+    assert description.resources == (
+        Resource(("GET", "POST"), "/dish/{id}", "uri-template", fault_sequence="audit"),
+        Resource((), "/*", "url-mapping", in_sequence="conf:/in"),
+        Resource((), "", ""),
+    )
+    assert description.handlers == ("org.example.Cors", "org.example.Throttle")
+
+
+def test_the_endpoints_of_all_parts_are_told() -> None:
+    assert describe(CAFE_ARTIFACT).endpoints == (
+        Endpoint("", "http", ("https://two",)),
+        Endpoint("", "address", ("http://one",)),
+    )
+
+
+def test_a_reference_has_the_key_of_the_claim_that_meets_it() -> None:
+    audit = describe(
+        _artifact(_part("sequence", "sequence", "audit"), kind="sequence", name="audit", version="")
+    )
+    first = describe(CAFE_ARTIFACT).references[0]
+    assert first == Reference(
+        claim_key("t", "sequence", "audit"), "sequence 'audit'", "api/Menu_v1.xml", 2
+    )
+    assert first.key in _keys(audit)
+
+
+def test_what_an_artifact_needs_is_told_once_and_not_what_it_or_every_server_has() -> None:
+    references = describe(CAFE_ARTIFACT).references
+    assert [(each.text, each.where, each.line) for each in references] == [
+        ("sequence 'audit'", "api/Menu_v1.xml", 2),
+        ("endpoint 'kitchen'", "api/Menu_v1.xml", 8),
+    ]
+
+
+def test_keys_that_are_not_checked_are_warnings_with_file_and_line() -> None:
+    assert [str(warning) for warning in describe(CAFE_ARTIFACT).warnings] == [
+        "api/Menu_v1.xml:7: sequence '{$ctx:next}' is known only at run time; "
+        "gatesync does not check it",
+        "api/Menu_v1.xml:11: sequence 'conf:/in' is in the registry, which gatesync does not see",
+    ]
+
+
+def test_a_key_that_the_artifact_holds_is_no_warning_whatever_it_looks_like() -> None:
+    parts = (
+        Part(
+            "sequence",
+            "s",
+            "sequences/s.xml",
+            b'<sequence name="s"><xslt key="a.xslt"/></sequence>',
+        ),
+        _part("localEntry", "local-entry", "a.xslt"),
+    )
+    description = describe(_artifact(*parts, kind="sequence", name="s", version=""))
+    assert description.references == description.warnings == ()
+    (alone,) = describe(_artifact(parts[0], kind="sequence", name="s", version="")).warnings
+    assert "may be a file" in str(alone)
+
+
+@pytest.mark.parametrize("name", ["main", "fault", "_threat_fault_"])
+@pytest.mark.parametrize("tenant", ["carbon.super", "t"])
+def test_what_every_server_brings_along_is_never_needed(name: str, tenant: str) -> None:
+    content = f'<sequence name="s"><sequence key="{name}"/><endpoint key="{name}"/></sequence>'
+    part = Part("sequence", "s", "sequences/s.xml", content.encode())
+    identity = _artifact(part, kind="sequence", name="s", version="", tenant=tenant)
+    assert [each.text for each in describe(identity).references] == [f"endpoint {name!r}"]
+
+
+def test_entries_that_synapse_makes_itself_are_never_needed() -> None:
+    description = _one("sequence", "s", '<sequence name="s"><xslt key="SERVER_IP"/></sequence>')
+    assert description.references == ()
+
+
+def test_a_local_entry_that_holds_a_sequence_meets_references_to_it() -> None:
+    entry = _one("local-entry", "x", '<localEntry key="x"><sequence name="y"/></localEntry>')
+    caller = _one("sequence", "s", '<sequence name="s"><sequence key="x"/></sequence>')
+    assert {reference.key for reference in caller.references} <= _keys(entry)
+    assert "the name sequence 'x'" in _texts(entry)
+    owner = _one("sequence", "x", '<sequence name="x"/>')
+    assert _keys(entry) & _keys(owner)
+
+
+def test_kinds_without_an_api_have_no_context_version_or_resources() -> None:
+    content = '<proxy name="p"><target><inSequence/></target><resource methods="GET"/></proxy>'
+    description = _one("proxy-service", "p", content)
+    assert (description.context, description.version) == ("", "")
+    assert description.resources == description.handlers == ()
+
+
+# Any XML at all ------------------------------------------------------------------------------
+
+_TAG_NAMES = """
+    api sequence endpoint localEntry template proxy target resource xslt inSequence format http
+    parameter handlers handler loadbalance http.get
+"""
+_ATTRIBUTE_NAMES = """
+    name key sequence inSequence onError endpoint template target version context src methods
+    uri-template uri class configKey key-expression
+"""
+_TAGS = st.sampled_from(_TAG_NAMES.split())
+_NAMES = st.sampled_from(_ATTRIBUTE_NAMES.split())
+_VALUES = st.sampled_from(["s", "t", " ", "", "main", "conf:/x", "{y}", "/c", "1", "x.xslt", "a:b"])
+_ATTRIBUTES = st.dictionaries(_NAMES, _VALUES, max_size=3)
+
+
+def _element(tag: str, attributes: dict[str, str], content: str) -> str:
+    written = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f"<{tag}{written}>\n{content}</{tag}>"
+
+
+_CONTENTS = st.recursive(
+    st.sampled_from(["", "t", "<!-- a -->", "<?a b?>", "<![CDATA[<x]]>"]),
+    lambda inner: st.builds(_element, _TAGS, _ATTRIBUTES, st.lists(inner, max_size=3).map("".join)),
+    max_leaves=8,
+)
+_ROOTS = st.sampled_from(["api", "sequence", "endpoint", "localEntry", "template", "proxy"])
+_ROLES = {"localEntry": "local-entry", "proxy": "proxy-service"}
+_XMLNS = st.sampled_from([{}, {"xmlns": "http://ws.apache.org/ns/synapse"}, {"xmlns": "urn:x"}])
+
+
+@given(tag=_ROOTS, xmlns=_XMLNS, attributes=_ATTRIBUTES, content=_CONTENTS)
+def test_any_xml_is_described_or_refused(
+    tag: str, xmlns: dict[str, str], attributes: dict[str, str], content: str
+) -> None:
+    role = _ROLES.get(tag, tag)
+    named = {"name": "s", "key": "s", "context": "/c"} | attributes | xmlns
+    document = _element(tag, named, content)
+    part = Part(role, named["key" if tag == "localEntry" else "name"], "a.xml", document.encode())
+    try:
+        description = describe(_artifact(part, kind=role, name="s", version=""))
+    except ProblemsError:
+        return
+    claimed = _keys(description)
+    told = [each.key for each in description.references]
+    assert claimed.isdisjoint(told)
+    assert len(set(told)) == len(told)
+    lines = [each.line for each in (*description.references, *description.warnings)]
+    assert all(1 <= line <= document.count("\n") + 1 for line in lines)

@@ -6,9 +6,9 @@ edit an error message, change what is in them, and they remain the installation'
 
 from typing import Final
 
-from gatesync.artifacts.model import SUPER_TENANT
+from gatesync.artifacts.model import KINDS, SUPER_TENANT
 
-__all__ = ["BASE_FILES", "is_base"]
+__all__ = ["BASE_FILES", "is_base", "is_base_name"]
 
 _CONFIGURATION: Final = frozenset({"registry.xml", "synapse.xml"})  # no artifacts, in any tenant
 
@@ -34,6 +34,25 @@ BASE_FILES: Final = frozenset(
     }
 )
 """The 29 files of an API-M gateway's `synapse-configs/default`, by their place in it."""
+
+_ROLES: Final = {folder: kind for kind, folder in KINDS.items()}
+
+# Synapse makes these local entries itself, when it starts.
+_MADE_BY_SYNAPSE: Final = frozenset({("local-entry", "SERVER_HOST"), ("local-entry", "SERVER_IP")})
+
+_NAMES: Final = _MADE_BY_SYNAPSE | {
+    (_ROLES[folder], file.removesuffix(".xml"))
+    for folder, slash, file in (path.partition("/") for path in BASE_FILES)
+    if slash
+}
+
+
+def is_base_name(role: str, name: str) -> bool:
+    """Whether every server has something of this role and name, in each of its tenants.
+
+    A server gives a new tenant its own copies of the pack's sequences.
+    """
+    return (role, name) in _NAMES
 
 
 def is_base(path: str, tenant: str) -> bool:

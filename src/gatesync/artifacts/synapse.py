@@ -14,7 +14,14 @@ from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Pa
 from gatesync.artifacts.names import check_name
 from gatesync.artifacts.xml import parse
 
-__all__ = ["SYNAPSE_NAMESPACE", "SynapseRoot", "artifact_from_xml", "identity_of", "read_root"]
+__all__ = [
+    "SYNAPSE_NAMESPACE",
+    "SynapseRoot",
+    "artifact_from_xml",
+    "identity_of",
+    "read_root",
+    "root_of",
+]
 
 SYNAPSE_NAMESPACE: Final = "http://ws.apache.org/ns/synapse"
 
@@ -91,7 +98,15 @@ def read_root(content: bytes, where: str) -> SynapseRoot:
         Problem: the content is not XML that `xml.parse` accepts, its root is no element that
             Synapse deploys, or it has no name.
     """
-    root = parse(content, where)
+    return root_of(parse(content, where), where)
+
+
+def root_of(root: etree._Element, where: str) -> SynapseRoot:
+    """What this root element of a parsed file says; `where` names the file in messages.
+
+    Raises:
+        Problem: it is no element that Synapse deploys, or it has no name.
+    """
     line = cast("int", root.sourceline)
     namespace, _, tag = str(root.tag).rpartition("}")
     role = _ROLES.get(tag)
