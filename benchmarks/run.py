@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("propagation", "idle_gateway")
+BENCHMARKS = ("propagation", "idle_gateway", "large_publish")
 
 
 def main() -> int:
