@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import stamina
 
-from gatesync.cli.changing import ATTEMPTS, _change
+from gatesync.cli.sending import ATTEMPTS, send_change
 from gatesync.publisher.requests import ChangeAnswer
 from gatesync.web.client import UnreachableError
 
@@ -42,7 +42,7 @@ def _without_waiting() -> Iterator[None]:
 async def test_a_publisher_that_fell_silent_is_asked_with_the_same_key_until_it_is_back() -> None:
     publisher = Publisher(FELL_SILENT, *[NOT_THERE] * (3 * ATTEMPTS), DONE)
 
-    assert await _change(publisher, {}) == DONE  # type: ignore[arg-type]
+    assert await send_change(publisher, {}) == DONE  # type: ignore[arg-type]
 
     assert len(publisher.keys) == 2 + 3 * ATTEMPTS
     assert len(set(publisher.keys)) == 1
@@ -52,6 +52,6 @@ async def test_a_publisher_that_was_never_there_is_soon_given_up() -> None:
     publisher = Publisher(NOT_THERE)
 
     with pytest.raises(UnreachableError, match="refused"):
-        await _change(publisher, {})  # type: ignore[arg-type]
+        await send_change(publisher, {})  # type: ignore[arg-type]
 
     assert len(publisher.keys) == ATTEMPTS

@@ -9,7 +9,15 @@ import msgspec
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.names import check_name, check_path
 
-__all__ = ["ARTIFACT_MAX_BYTES", "KINDS", "SUPER_TENANT", "Artifact", "Identity", "Part"]
+__all__ = [
+    "ARTIFACT_MAX_BYTES",
+    "DEPLOY_ORDER",
+    "KINDS",
+    "SUPER_TENANT",
+    "Artifact",
+    "Identity",
+    "Part",
+]
 
 SUPER_TENANT: Final = "carbon.super"  # WSO2's name of the first tenant
 ARTIFACT_MAX_BYTES: Final = 15 * 1024 * 1024  # fits MySQL's MEDIUMBLOB (16 MiB) with its row
@@ -29,6 +37,18 @@ KINDS: Final[dict[str, str]] = {
     "policy": "executionplans",
 }
 """Each kind of artifact, which is also a part's role, and its folder in a server's tree."""
+
+DEPLOY_ORDER: Final[dict[str, int]] = {
+    kind: place
+    for place, kind in enumerate(
+        (
+            *("import", "local-entry", "endpoint", "message-store", "template", "sequence"),
+            *("message-processor", "policy", "api", "proxy-service", "inbound-endpoint", "task"),
+        )
+    )
+}
+"""Where each kind stands when several are deployed: after what it may need. WSO2 deploys an API
+after local entries, endpoints and sequences; what lets messages in comes last."""
 
 # Any UUID would do, as long as it never changes: ids made from names depend on it.
 _API_ID_NAMESPACE: Final = uuid.UUID("8a7c5f0e-6a55-5ad5-9d6e-0c5f9a3e7b11")

@@ -11,6 +11,7 @@ from gatesync.artifacts.errors import Problem
 
 __all__ = [
     "LABEL_MAX_BYTES",
+    "NAME_MAX_BYTES",
     "check_label",
     "check_name",
     "check_node_id",

@@ -358,6 +358,6 @@ def _unmet(
                 what = identities.get(referrer, referrer)
                 reason = (
                     f"{what} in label {label!r} refers to what would go away with this; "
-                    "change or remove that first"
+                    "change or remove that first, or force it"
                 )
                 yield key, Problem(reason, where=str(identities.get(api_id, api_id)))

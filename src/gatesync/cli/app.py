@@ -49,6 +49,10 @@ WaitOption = Annotated[
 ExpectOption = Annotated[
     int | None, typer.Option("--expect", min=0, help="gateways that there must be at least")
 ]
+OneLabel = Annotated[str | None, typer.Option("--label", "-l", help="needed where several had it")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="also where others refer to what goes away")
+]
 TimeoutOption = Annotated[str, typer.Option("--timeout", help="such as 30s, 500ms or 2m")]
 VersionFilter = Annotated[str | None, typer.Option("--version", help="the artifact's version")]
 KindFilter = Annotated[str | None, typer.Option("--kind", help="api, sequence, policy...")]
@@ -150,6 +154,9 @@ def publish(
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="leave out what is refused, tell, go on")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would change and what is wrong; no more")
+    ] = False,
     wait: WaitOption = None,
     expect: ExpectOption = None,
     timeout: TimeoutOption = "30s",
@@ -158,6 +165,7 @@ def publish(
 ) -> int:
     """Publish artifacts to one or several labels."""
     from gatesync.cli import changing
+    from gatesync.cli.sending import Waiting
 
     return changing.publish(
         find_target(publisher),
@@ -165,9 +173,8 @@ def publish(
         label or [],
         Output(json=json),
         tenant=tenant,
-        atomic=atomic,
-        skip_invalid=skip_invalid,
-        waiting=changing.Waiting(wait, expect, _seconds(timeout)),
+        options=changing.PublishOptions(atomic, skip_invalid, dry_run),
+        waiting=Waiting(wait, expect, _seconds(timeout)),
     )
 
 
@@ -178,6 +185,7 @@ def remove(
     version: VersionFilter = None,
     kind: KindFilter = None,
     tenant: TenantFilter = None,
+    force: ForceOption = False,
     wait: WaitOption = None,
     expect: ExpectOption = None,
     timeout: TimeoutOption = "30s",
@@ -186,13 +194,99 @@ def remove(
 ) -> int:
     """Remove an artifact from the labels named, or from all that hold it."""
     from gatesync.cli import changing
+    from gatesync.cli.naming import NameFilter
+    from gatesync.cli.sending import Waiting
 
     return changing.remove(
         find_target(publisher),
-        changing.NameFilter(name, version, kind, tenant),
+        NameFilter(name, version, kind, tenant),
         label or [],
         Output(json=json),
-        waiting=changing.Waiting(wait, expect, _seconds(timeout)),
+        force=force,
+        waiting=Waiting(wait, expect, _seconds(timeout)),
+    )
+
+
+@app.command()
+def history(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="its name, or its api_id")],
+    label: OneLabel = None,
+    version: VersionFilter = None,
+    kind: KindFilter = None,
+    tenant: TenantFilter = None,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Say who changed an artifact, when and from where."""
+    from gatesync.cli import remembering
+    from gatesync.cli.naming import NameFilter
+
+    which = NameFilter(name, version, kind, tenant)
+    return remembering.show_history(find_target(publisher), which, label, Output(json=json))
+
+
+@app.command()
+def diff(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="its name, or its api_id")],
+    label: OneLabel = None,
+    since: Annotated[
+        int | None, typer.Option("--from", metavar="REV", help="else the change before")
+    ] = None,
+    to: Annotated[int | None, typer.Option("--to", metavar="REV", help="else the newest")] = None,
+    whitespace: Annotated[
+        bool, typer.Option("--whitespace", help="compare the bytes, line by line")
+    ] = False,
+    version: VersionFilter = None,
+    kind: KindFilter = None,
+    tenant: TenantFilter = None,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Show what a change did to an artifact, or several changes together."""
+    from gatesync.cli import remembering
+    from gatesync.cli.naming import NameFilter
+
+    return remembering.show_diff(
+        find_target(publisher),
+        NameFilter(name, version, kind, tenant),
+        label,
+        Output(json=json),
+        since=since,
+        to=to,
+        whitespace=whitespace,
+    )
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="its name, or its api_id")],
+    label: OneLabel = None,
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="REV", help="else what it was before")
+    ] = None,
+    version: VersionFilter = None,
+    kind: KindFilter = None,
+    tenant: TenantFilter = None,
+    force: ForceOption = False,
+    wait: WaitOption = None,
+    expect: ExpectOption = None,
+    timeout: TimeoutOption = "30s",
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Publish an artifact's earlier content anew, as a new revision."""
+    from gatesync.cli import changing
+    from gatesync.cli.naming import NameFilter
+    from gatesync.cli.sending import Waiting
+
+    return changing.roll_back(
+        find_target(publisher),
+        NameFilter(name, version, kind, tenant),
+        label,
+        to,
+        Output(json=json),
+        force=force,
+        waiting=Waiting(wait, expect, _seconds(timeout)),
     )
 
 
@@ -218,10 +312,11 @@ def show(
     json: JsonOption = False,
 ) -> int:
     """Show one artifact: in which labels, at which revision, on which gateways."""
-    from gatesync.cli import changing, viewing
+    from gatesync.cli.naming import NameFilter
+    from gatesync.cli.showing import show_artifact
 
-    which = changing.NameFilter(name, version, kind, tenant)
-    return viewing.show_artifact(find_target(publisher), which, Output(json=json))
+    which = NameFilter(name, version, kind, tenant)
+    return show_artifact(find_target(publisher), which, Output(json=json))
 
 
 @app.command()
@@ -251,11 +346,11 @@ def labels(
     context: typer.Context, publisher: PublisherOption = None, json: JsonOption = False
 ) -> int:
     """List labels, with the removals that wait for an operator."""
-    from gatesync.cli import changing
+    from gatesync.cli.labels import show_labels
 
     if context.invoked_subcommand is not None:
         return 0
-    return changing.show_labels(find_target(publisher), Output(json=json))
+    return show_labels(find_target(publisher), Output(json=json))
 
 
 @labels_app.command("confirm")
@@ -265,9 +360,9 @@ def labels_confirm(
     json: JsonOption = False,
 ) -> int:
     """Confirm that a label's history, as the publisher has it now, is the right one."""
-    from gatesync.cli import changing
+    from gatesync.cli.labels import confirm_label
 
-    return changing.confirm_label(find_target(publisher), label, Output(json=json))
+    return confirm_label(find_target(publisher), label, Output(json=json))
 
 
 @token_app.command("create")

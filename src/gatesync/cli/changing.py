@@ -1,90 +1,43 @@
-"""publish, remove and labels: the commands that change what labels hold."""
+"""publish, remove and rollback: the commands that change what labels hold."""
 
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import stamina
 from rich.progress import Progress
 
 from gatesync.artifacts import canonical
-from gatesync.artifacts.changes import Confirmation, Entry, Head
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import Problem
-from gatesync.artifacts.model import Artifact
+from gatesync.artifacts.model import DEPLOY_ORDER, Artifact
 from gatesync.artifacts.names import check_label
-from gatesync.cli.output import Output, ago
+from gatesync.artifacts.planning import Unmet
+from gatesync.cli.dry_run import claims_of, plan_changes, preview
+from gatesync.cli.naming import NameFilter, find_named
+from gatesync.cli.output import Output
 from gatesync.cli.reading import Found, read_artifacts
-from gatesync.cli.running import EXIT_NO, EXIT_WRONG
+from gatesync.cli.remembering import fetch_content, find_history, state_at
+from gatesync.cli.running import EXIT_WRONG
+from gatesync.cli.sending import ChangeResult, Waiting, finish, send_change, tell
 from gatesync.cli.session import CommandError, Target, call
-from gatesync.cli.waiting import Awaited, Goal, parse_goal, wait_for
-from gatesync.publisher.answers import ArtifactsAnswer, GatewaysAnswer, Held, LabelsAnswer
-from gatesync.publisher.fleet import ReceiptStatus
-from gatesync.publisher.requests import ChangeAnswer
-from gatesync.web.client import HttpClient, UnreachableError
+from gatesync.cli.waiting import Goal
+from gatesync.web.client import HttpClient
 
-__all__ = [
-    "NameFilter",
-    "Waiting",
-    "confirm_label",
-    "find_named",
-    "publish",
-    "publish_found",
-    "remove",
-    "show_labels",
-]
+__all__ = ["PublishOptions", "publish", "publish_found", "remove", "roll_back"]
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024  # of canonical bytes in one request
 CHUNK_ITEMS: Final = 1_000
-ATTEMPTS: Final = 4  # to reach a publisher that is not there: a second or two
-UNSURE_SECONDS: Final = 30.0  # in which a publisher that died with our request is to come back
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """What `--wait`, `--expect` and `--timeout` (seconds) say; `wait` None is not at all."""
+class PublishOptions(msgspec.Struct, frozen=True):
+    """How to publish: see the options of the same names."""
 
-    wait: str | None
-    expect: int | None
-    timeout: float
-
-    def goal(self) -> Goal | None:
-        """The goal; raises `Problem` where it is not understood."""
-        return None if self.wait is None else parse_goal(self.wait, self.expect)
-
-
-class NameFilter(msgspec.Struct, frozen=True):
-    """NAME, made exact by the options."""
-
-    name: str
-    version: str | None = None
-    kind: str | None = None
-    tenant: str | None = None
-
-    def fits(self, entry: Entry) -> bool:
-        """Whether it names this entry, by name or by api_id."""
-        if self.name not in (entry.name, entry.api_id):
-            return False
-        pairs = (
-            (self.version, entry.version),
-            (self.kind, entry.kind),
-            (self.tenant, entry.tenant),
-        )
-        return all(asked is None or asked == given for asked, given in pairs)
-
-
-class PublishResult(msgspec.Struct):
-    """What publish and remove print with `--json`; `base` are an installation's files."""
-
-    ok: bool
-    change_sets: list[Any]
-    heads: list[Head]
-    refused: list[str]
-    waited: list[Awaited]
-    base: list[str] = []
+    atomic: bool = False
+    skip_invalid: bool = False
+    dry_run: bool = False
 
 
 def publish(
@@ -94,16 +47,14 @@ def publish(
     output: Output,
     *,
     tenant: str | None,
-    atomic: bool,
-    skip_invalid: bool,
+    options: PublishOptions,
     waiting: Waiting,
 ) -> int:
     """Publish what the paths hold; answers with the exit code."""
+    _check(labels, waiting)
     found = read_artifacts(paths, tenant)
     groups = [(labels, found.artifacts)]
-    return publish_found(
-        target, found, groups, output, atomic=atomic, skip_invalid=skip_invalid, waiting=waiting
-    )
+    return publish_found(target, found, groups, output, options=options, waiting=waiting)
 
 
 def publish_found(
@@ -112,8 +63,7 @@ def publish_found(
     groups: Sequence[tuple[Sequence[str], Sequence[Artifact]]],
     output: Output,
     *,
-    atomic: bool,
-    skip_invalid: bool,
+    options: PublishOptions,
     waiting: Waiting,
 ) -> int:
     """Publish what was found, each group to labels of its own; answers with the exit code.
@@ -122,36 +72,70 @@ def publish_found(
     something is left.
     """
     goal = _check([label for labels, _ in groups for label in labels], waiting)
-    if found.problems and not (skip_invalid and found.artifacts):
-        raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
-    if found.base:
-        output.note(
-            f"left out: files of the server's installation ({len(found.base)}), "
-            f"such as {found.base[0]}"
+    groups = [
+        (labels, sorted(artifacts, key=lambda each: DEPLOY_ORDER[each.identity.kind]))
+        for labels, artifacts in groups
+    ]
+    if options.dry_run:
+        return preview(
+            target,
+            found,
+            groups,
+            output,
+            atomic=options.atomic,
+            skip_invalid=options.skip_invalid,
         )
+    if found.problems and not (options.skip_invalid and found.artifacts):
+        raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
+    found.tell_asides(output)
 
-    async def work(client: HttpClient) -> PublishResult:
-        result = PublishResult(True, [], [], [str(each) for each in found.problems], [], found.base)
-        heads: dict[str, Head] = {}
+    async def work(client: HttpClient) -> ChangeResult:
+        result = ChangeResult(refused=[str(each) for each in found.problems], base=found.base)
         with _progress(len(found.artifacts), output) as advance:
             for labels, artifacts in groups:
-                for chunk in [artifacts] if atomic else _chunks(artifacts):
-                    body = {
-                        "labels": labels,
-                        "publish": [_item(artifact) for artifact in chunk],
-                        "atomic": atomic,
-                        "skip_invalid": skip_invalid,
-                    }
-                    answer = await _change(client, body)
-                    result.change_sets += answer.change_sets
-                    result.refused += answer.refused
-                    heads.update((head.label, head) for head in answer.heads)
-                    advance(len(chunk))
-        result.heads = list(heads.values())
-        await _finish(client, result, goal, waiting, output)
+                await _publish_group(client, labels, artifacts, options, result, advance)
+        await finish(client, result, goal, waiting, output)
         return result
 
-    return _tell(call(target, work), output)
+    return tell(call(target, work), output)
+
+
+async def _publish_group(
+    client: HttpClient,
+    labels: Sequence[str],
+    artifacts: Sequence[Artifact],
+    options: PublishOptions,
+    result: ChangeResult,
+    advance: Callable[[int], None],
+) -> None:
+    """Publish to these labels, in as many requests as it takes.
+
+    Where that is several, the whole is planned before the first, so that what is wrong with the
+    last artifact still keeps the first from being published; and each alone cannot know what
+    the others bring.
+    """
+    chunks = [artifacts] if options.atomic else list(_chunks(artifacts))
+    if len(chunks) > 1 and not options.skip_invalid:
+        plan = await plan_changes(client, labels, artifacts, atomic=False, skip_invalid=False)
+        if plan.refused:
+            raise CommandError(EXIT_WRONG, *plan.refused)
+    warnings: list[Unmet] = []
+    for chunk in chunks:
+        body = {
+            "labels": labels,
+            "publish": [_item(artifact) for artifact in chunk],
+            "atomic": options.atomic,
+            "skip_invalid": options.skip_invalid,
+            "force": len(chunks) > 1,
+        }
+        answer = await send_change(client, body)
+        result.add(answer)
+        warnings += answer.warnings
+        advance(len(chunk))
+    if warnings and len(chunks) > 1:
+        brought = claims_of(artifacts)
+        warnings = [each for each in warnings if each.claim not in brought]
+    result.warnings += [each.text for each in warnings]
 
 
 def remove(
@@ -160,12 +144,13 @@ def remove(
     labels: Sequence[str],
     output: Output,
     *,
+    force: bool,
     waiting: Waiting,
 ) -> int:
     """Remove one artifact from the labels, or from all that hold it."""
     goal = _check(labels, waiting, optional=True)
 
-    async def work(client: HttpClient) -> PublishResult:
+    async def work(client: HttpClient) -> ChangeResult:
         held = await find_named(client, which)
         chosen = [each for each in held if not labels or each.label in labels]
         if missing := sorted(set(labels) - {each.label for each in chosen}):
@@ -175,81 +160,60 @@ def remove(
         body = {
             "labels": [each.label for each in chosen],
             "remove": [chosen[0].entry.api_id],
+            "force": force,
         }
-        answer = await _change(client, body)
-        result = PublishResult(
-            True, list(answer.change_sets), list(answer.heads), list(answer.refused), []
-        )
-        await _finish(client, result, goal, waiting, output)
-        return result
+        return await _change_and_wait(client, body, goal, waiting, output)
 
-    return _tell(call(target, work), output)
+    return tell(call(target, work), output)
 
 
-async def find_named(client: HttpClient, which: NameFilter) -> list[Held]:
-    """The one artifact that is named, in each label that holds it.
+def roll_back(
+    target: Target,
+    which: NameFilter,
+    label: str | None,
+    to: int | None,
+    output: Output,
+    *,
+    force: bool,
+    waiting: Waiting,
+) -> int:
+    """Publish an artifact's earlier content anew: what it was at `to`, or before the last change.
 
-    Raises `CommandError` where nothing has the name, or several artifacts have it.
+    It is a new revision. An artifact that was removed comes back; one that has come back under
+    another api_id gives way in the same change set.
     """
-    answer = await client.get("/v1/artifacts", ArtifactsAnswer)
-    held = [each for each in answer.artifacts if which.fits(each.entry)]
-    if not held:
-        raise CommandError(EXIT_WRONG, f"no label holds an artifact named {which.name!r}")
-    candidates = {each.entry.api_id: each.entry.identity for each in held}
-    if len(candidates) > 1:
-        said = [f"  {identity}  ({api_id})" for api_id, identity in sorted(candidates.items())]
-        first = (
-            f"{which.name!r} is ambiguous; add --version, --kind or --tenant, or give the api_id:"
-        )
-        raise CommandError(EXIT_WRONG, first, *said)
-    return held
+    goal = _check([label] if label is not None else [], waiting, optional=True)
+
+    async def work(client: HttpClient) -> ChangeResult:
+        history = await find_history(client, which, label)
+        wanted = state_at(history, to)
+        artifact = await fetch_content(client, wanted.change.entry)
+        now = history.held
+        others = [now.api_id] if now and now.api_id != artifact.api_id else []
+        body = {
+            "labels": [history.label],
+            "publish": [_item(artifact)],
+            "remove": others,
+            "atomic": True,
+            "force": force,
+        }
+        return await _change_and_wait(client, body, goal, waiting, output)
+
+    return tell(call(target, work), output)
 
 
-def show_labels(target: Target, output: Output) -> int:
-    """List the labels, with what waits for an operator in each."""
-
-    async def work(client: HttpClient) -> tuple[LabelsAnswer, GatewaysAnswer]:
-        labels = await client.get("/v1/labels", LabelsAnswer)
-        return labels, await client.get("/v1/gateways", GatewaysAnswer)
-
-    labels, gateways = call(target, work)
-    held: dict[str, int] = {}
-    for gateway in gateways.gateways:
-        for label in gateway.labels:
-            held[label.label] = max(held.get(label.label, 0), label.held)
-    output.document({"labels": labels.labels, "removals_held": held})
-    rows = [
-        (head.label, head.revision, head.digest.count, held.get(head.label, 0))
-        for head in labels.labels
-    ]
-    named = {head.label for head in labels.labels}
-    # What gateways hold of a label that an empty new store has never heard of.
-    rows += [(label, 0, 0, n) for label, n in sorted(held.items()) if n and label not in named]
-    output.table(("LABEL", "REVISION", "ARTIFACTS", "REMOVALS HELD"), rows)
-    return 0
-
-
-def confirm_label(target: Target, label: str, output: Output) -> int:
-    """Confirm a label's history, so that gateways carry out the removals that they held."""
-
-    async def work(client: HttpClient) -> Confirmation:
-        answer = await client.get("/v1/gateways", GatewaysAnswer)
-        known = {head.label for head in answer.heads}
-        known |= {each.label for node in answer.gateways for each in node.labels}
-        if label not in known:  # of an empty store too: its gateways follow the label
-            said = ", ".join(repr(each) for each in sorted(known)) or "none"
-            raise CommandError(
-                EXIT_WRONG, f"no publish and no gateway has used label {label!r}; known are: {said}"
-            )
-        return await client.post("/v1/labels/confirm", {"label": label}, Confirmation)
-
-    confirmation = call(target, work)
-    output.document(confirmation)
-    output.line(
-        f"{label}: the history at revision {confirmation.revision} is confirmed; "
-        "gateways now carry out the removals that they held"
-    )
-    return 0
+async def _change_and_wait(
+    client: HttpClient,
+    body: dict[str, Any],
+    goal: Goal | None,
+    waiting: Waiting,
+    output: Output,
+) -> ChangeResult:
+    answer = await send_change(client, body)
+    result = ChangeResult(warnings=[each.text for each in answer.warnings])
+    result.add(answer)
+    await finish(client, result, goal, waiting, output)
+    return result
 
 
 def _check(labels: Sequence[str], waiting: Waiting, *, optional: bool = False) -> Goal | None:
@@ -284,38 +248,6 @@ def _chunks(artifacts: Sequence[Artifact]) -> Iterator[list[Artifact]]:
         yield chunk
 
 
-async def _change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
-    """Send a change, again if no answer came: the key makes that safe (promise 3).
-
-    A publisher that is not there is soon given up. One that may have taken the change and then
-    fell silent is waited for: it alone knows what became of it.
-    """
-    # stamina's own hook would write log lines to standard output, beside the answer.
-    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
-    key = {"Idempotency-Key": str(uuid.uuid4())}
-    failures, unsure = 0, False
-
-    def worth_trying_again(error: Exception) -> bool:
-        nonlocal failures, unsure
-        if not isinstance(error, UnreachableError):
-            return False
-        failures, unsure = failures + 1, unsure or error.unsure
-        return unsure or failures < ATTEMPTS
-
-    async for attempt in stamina.retry_context(
-        on=worth_trying_again, attempts=None, timeout=UNSURE_SECONDS, wait_max=2.0
-    ):
-        with attempt:
-            return await client.post("/v1/changes", body, ChangeAnswer, headers=key)
-    raise AssertionError("retry_context ends by an answer or an exception")
-
-
-def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    print(
-        f"gatesync: {details.caused_by}; trying again in {details.wait_for:.1f} s", file=sys.stderr
-    )
-
-
 @contextmanager
 def _progress(total: int, output: Output) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal, nothing in a pipe; yields what moves it on."""
@@ -323,73 +255,3 @@ def _progress(total: int, output: Output) -> Iterator[Callable[[int], None]]:
     with Progress(console=output.errors, disable=not shown, transient=True) as bar:
         task = bar.add_task("publishing", total=total)
         yield lambda count: bar.advance(task, count)
-
-
-async def _finish(
-    client: HttpClient,
-    result: PublishResult,
-    goal: Goal | None,
-    waiting: Waiting,
-    output: Output,
-) -> None:
-    """Wait if asked to, with progress on a terminal."""
-    if goal is None:
-        return
-    firsts: dict[str, int] = {}
-    for each in result.change_sets:
-        firsts[each.label] = min(each.revision, firsts.get(each.label, each.revision))
-    heads = [(head, firsts.get(head.label, head.revision)) for head in result.heads]
-    status = output.errors.status("waiting for the gateways") if sys.stderr.isatty() else None
-
-    def progress(label: str, have: int, needed: int) -> None:
-        if status is not None:
-            status.update(f"{label}: {have} of {needed} gateways have it")
-
-    if status is not None:
-        status.start()
-    try:
-        result.waited = await wait_for(client, heads, goal, waiting.timeout, progress)
-    finally:
-        if status is not None:
-            status.stop()
-    result.ok = all(each.reached for each in result.waited)
-
-
-def _tell(result: PublishResult, output: Output) -> int:
-    output.document(result)
-    published_at: dict[str, int] = {}
-    for change_set in result.change_sets:
-        published_at.setdefault(change_set.label, change_set.published_at)
-        for change in change_set.changes:
-            verb = "published" if change.instruction == "Publish" else "removed"
-            where = f"{change_set.label}, revision {change_set.revision}"
-            output.line(f"{verb} {change.entry.identity} ({where})")
-    if not result.change_sets and not result.refused:
-        output.line("nothing changed: the labels hold exactly this already")
-    for reason in result.refused:
-        output.problem(f"left out: {reason}")
-    for awaited in result.waited:
-        _tell_awaited(awaited, published_at.get(awaited.label, 0), output)
-    return 0 if result.ok else EXIT_NO
-
-
-def _tell_awaited(awaited: Awaited, published_at: int, output: Output) -> None:
-    have = [each for each in awaited.receipts if each.status is ReceiptStatus.APPLIED]
-    known = len(awaited.receipts)
-    output.line(
-        f"{awaited.label}: {len(have)} of {known} gateways have revision {awaited.revision}"
-    )
-    for each in awaited.receipts:
-        if each.status is ReceiptStatus.APPLIED:
-            after = f" after {ago(max(0, each.at - published_at))}" if published_at else ""
-            output.line(f"  {each.node}  applied{after}")
-        else:
-            output.line(f"  {each.node}  {each.status.value}: {each.reason}")
-    if awaited.reached:
-        return
-    if not known:
-        output.problem(
-            f"no gateway of label {awaited.label!r} is known; use --expect 0 if there is none"
-        )
-    else:
-        output.problem(f"{awaited.label}: {awaited.needed} gateways were to have it in time")

@@ -1,11 +1,13 @@
 """What commands print: one JSON document, or lines and tables for people."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 __all__ = ["Output", "ago"]
@@ -47,9 +49,21 @@ class Output:
             table.add_row(*(str(cell) for cell in row))
         self.console.print(table, markup=False, soft_wrap=False)
 
+    @contextmanager
+    def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a progress bar on a terminal, nothing in a pipe; yields what moves it on."""
+        shown = sys.stderr.isatty() and not self.json and total > 1
+        with Progress(console=self.errors, disable=not shown, transient=True) as bar:
+            task = bar.add_task(doing, total=total)
+            yield lambda count: bar.advance(task, count)
+
     def problem(self, text: str) -> None:
         """Tell what is wrong, on standard error."""
         self.errors.print(f"gatesync: {text}", markup=False)
+
+    def warning(self, text: str) -> None:
+        """Tell what may be wrong and stands in nobody's way, on standard error."""
+        self.errors.print(f"gatesync: warning: {text}", markup=False)
 
     def note(self, text: str) -> None:
         """Tell something on the side, on standard error."""

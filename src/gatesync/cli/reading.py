@@ -14,6 +14,7 @@ from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact
 from gatesync.artifacts.synapse import artifact_from_xml
 from gatesync.artifacts.tree import CONFIGS_FOLDER, SERVER_FOLDER, TreeKind, artifacts_of
+from gatesync.cli.output import Output
 from gatesync.cli.trees import read_content, read_tree, tree_kind
 
 __all__ = ["Found", "read_artifacts"]
@@ -31,6 +32,14 @@ class Found(msgspec.Struct):
     artifacts: list[Artifact]
     problems: list[Problem]
     base: list[str] = []
+
+    def tell_asides(self, output: Output) -> None:
+        """Tell what is left out without being wrong."""
+        if self.base:
+            output.note(
+                f"left out: files of the server's installation ({len(self.base)}), "
+                f"such as {self.base[0]}"
+            )
 
 
 def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:

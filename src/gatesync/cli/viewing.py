@@ -1,42 +1,31 @@
-"""list, show, gateways and verify: the commands that change nothing."""
+"""list, gateways and verify: what labels hold, and whether the gateways serve it."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 from rich.live import Live
 from rich.table import Table
 
 from gatesync.artifacts.changes import Head
-from gatesync.cli.changing import NameFilter, find_named
 from gatesync.cli.output import Output, ago
 from gatesync.cli.running import EXIT_NO, EXIT_UNREACHABLE
 from gatesync.cli.session import Target, call, open_session
 from gatesync.publisher.answers import (
     ArtifactsAnswer,
     GatewaysAnswer,
-    Held,
-    ReceiptsAnswer,
     Verdict,
     Verification,
     VerificationAnswer,
 )
-from gatesync.publisher.fleet import NodeStatus, Receipt
+from gatesync.publisher.fleet import NodeStatus
 from gatesync.web.client import HttpClient
 
-__all__ = ["list_artifacts", "show_artifact", "show_gateways", "verify"]
+__all__ = ["list_artifacts", "show_gateways", "verify"]
 
 WATCH_SECONDS: Final = 1.0
 VERIFY_POLL_SECONDS: Final = 0.1
-
-
-class ShownLabel(msgspec.Struct):
-    """One label that holds an artifact, and what its gateways did about it."""
-
-    held: Held
-    gateways: tuple[Receipt, ...]
 
 
 def list_artifacts(target: Target, label: str | None, output: Output) -> int:
@@ -58,41 +47,6 @@ def list_artifacts(target: Target, label: str | None, output: Output) -> int:
         output.table(columns, rows)
     else:
         output.line("nothing is published")
-    return 0
-
-
-def show_artifact(target: Target, which: NameFilter, output: Output) -> int:
-    """Show one artifact: where it is, and which gateways have it."""
-
-    async def work(client: HttpClient) -> list[ShownLabel]:
-        shown = []
-        gateways = await client.get("/v1/gateways", GatewaysAnswer)
-        epochs = {head.label: head.epoch for head in gateways.heads}
-        for held in await find_named(client, which):
-            revision = held.entry.revision
-            params = [("label", held.label), ("epoch", epochs[held.label]), ("revision", revision)]
-            answer = await client.get("/v1/receipts", ReceiptsAnswer, params)
-            shown.append(ShownLabel(held, answer.receipts))
-        return shown
-
-    shown = call(target, work)
-    output.document(shown)
-    entry = shown[0].held.entry
-    output.line(f"{entry.identity}")
-    for name, value in (
-        ("tenant", entry.tenant), ("api_id", entry.api_id), ("context", entry.context or "-"),
-    ):  # fmt: skip
-        output.line(f"  {name:<8} {value}")
-    for each in shown:
-        held = each.held
-        output.line(
-            f"label {held.label}: revision {held.entry.revision}, {held.entry.size} bytes, "
-            f"digest {held.entry.digest}"
-        )
-        for receipt in each.gateways:
-            output.line(f"  {receipt.node}  {receipt.status.value}  {receipt.reason}".rstrip())
-        if not each.gateways:
-            output.line("  no gateway of this label is known")
     return 0
 
 

@@ -15,6 +15,7 @@ from gatesync.artifacts.changes import ChangeSet, Entry, Head
 from gatesync.artifacts.description import describe
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label, check_name
 from gatesync.artifacts.planning import Claim, Publish, Reference, Remove, SaveRequest, Unmet
 from gatesync.stores.store import Refused, SaveOutcome
@@ -28,6 +29,7 @@ __all__ = [
     "PublishItem",
     "Stamp",
     "answer_of",
+    "entry_of",
     "origin_of",
     "prepare",
     "prepare_plan",
@@ -237,18 +239,23 @@ def publish_of(item: PublishItem) -> Publish:
     if item.digest and item.digest != digest:  # promise 8 begins here
         reason = f"its digest is {digest}, the request says {item.digest[:64]}"
         raise ProblemsError([Problem(reason, where=str(artifact.identity))])
+    entry = entry_of(artifact, description.context, content)
+    return Publish(entry, content, description.claims, description.references)
+
+
+def entry_of(artifact: Artifact, context: str, content: bytes) -> Entry:
+    """How a label names this artifact, whose canonical form is `content`."""
     identity = artifact.identity
-    entry = Entry(
-        api_id=artifact.api_id,
+    return Entry(
+        api_id=artifact.api_id or identity.default_api_id(),
         tenant=identity.tenant,
         kind=identity.kind,
         name=identity.name,
         version=identity.version,
-        context=description.context,
-        digest=digest,
+        context=context,
+        digest=digest_of(content),
         size=len(content),
     )
-    return Publish(entry, content, description.claims)
 
 
 def _faults(request: ChangeRequest | PlanRequest) -> list[Problem]:
