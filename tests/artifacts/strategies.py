@@ -3,6 +3,7 @@
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from gatesync.artifacts.errors import Problem
@@ -48,21 +49,20 @@ contents = st.binary(max_size=60) | st.text(max_size=60).map(
     lambda text: text.encode("utf-8", "replace")
 )
 
+# What is called so is a password, which is not to come back from WSO2's JSON.
+_members = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda member: member.lower() != "password"
+)
 json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53) + 1, 2**53 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_members, inner, max_size=4),
     max_leaves=10,
 )
-extras = st.just({}) | st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=4
-)
+extras = st.just({}) | st.dictionaries(_members, json_values, max_size=4)
 
 
 def _make(identity: Identity, api_id: str, parts: list[Part], extra: dict[str, Any]) -> Artifact:
@@ -96,3 +96,105 @@ def _is_sound(artifact: Artifact) -> bool:
     except ValueError:
         return False
     return True
+
+
+# Artifacts that WSO2's JSON can say: of kind api, with a definition, all of it text.
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).map(str.encode)
+_wso2_names = names | st.sampled_from(["Menu--v1.0--In", "Menu--v1.0--in", "a:b", "con", "a%3ab"])
+_wso2_paths = st.builds(
+    "{}/{}.xml".format, st.sampled_from(["api", "sequences", "endpoints"]), _wso2_names
+).filter(lambda path: _accepted(check_path, path))
+
+
+@st.composite
+def api_documents(draw: st.DrawFn, versions: st.SearchStrategy[str] = versions) -> bytes:
+    name = quoteattr(draw(st.text(_xml_letters, min_size=1, max_size=10)))
+    version = quoteattr(draw(versions))
+    return f'<api name={name} context="/c" version={version}/>'.encode()
+
+
+def _api_parts(draw: st.DrawFn, identity: Identity) -> list[Part]:
+    parts = []
+    for version in draw(st.sampled_from([[""], ["v", ""], ["v", "v", ""]])):
+        provider = draw(st.just("") | names)
+        stem = f"{provider}--{identity.name}" if provider else identity.name
+        path = f"api/{stem}_v{identity.version}.xml" if version else f"api/{stem}.xml"
+        content = draw(api_documents(st.just(identity.version if version else "")))
+        parts.append(
+            Part(
+                "api",
+                draw(names),
+                draw(st.just(path) | paths | _wso2_paths),
+                draw(st.just(content) | _texts.filter(bool)),
+            )
+        )
+    return parts
+
+
+@st.composite
+def apis(draw: st.DrawFn) -> Artifact:
+    identity = Identity(draw(names), "api", draw(names), draw(versions))
+    parts = _api_parts(draw, identity)
+    for role in draw(st.lists(st.sampled_from(["sequence", "endpoint", *KINDS]), max_size=4)):
+        name = draw(_wso2_names)
+        path = draw(st.just(f"{KINDS[role]}/{name}.xml") | paths | _wso2_paths)
+        parts.append(Part(role, name, path, draw(_texts | api_documents())))
+    extra = dict(draw(extras))
+    if draw(st.booleans()):
+        extra["wso2"] = draw(json_values | wso2_leftovers(draw(st.just(parts))))
+    made = _make(identity, draw(st.just("") | names), parts, extra)
+    assume(_is_sound(made))
+    return made
+
+
+def wso2_leftovers(parts: list[Part]) -> st.SearchStrategy[dict[str, Any]]:
+    """What reading such a document would leave, or nearly."""
+    beside = st.sampled_from([part.name for part in parts]).map(lambda n: {"name": n, "type": "x"})
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "provider": names,
+            "override": st.booleans(),
+            "sequencesToBeRemove": st.lists(names, max_size=3),
+            "sequenceToBeAdd": st.lists(beside, max_size=2),
+            "endpointEntriesToBeAdd": st.lists(beside, max_size=2),
+            "anythingToBeAdd": st.lists(json_values, max_size=3),
+            "anything": json_values,
+            "gatesync": json_values,
+        },
+    )
+
+
+# WSO2's documents, as they may come. Entries of one list have different names.
+_entries = st.lists(
+    st.fixed_dictionaries(
+        {"name": _wso2_names, "content": st.text(_xml_letters, max_size=20)},
+        optional={"type": json_values},
+    ),
+    max_size=4,
+    unique_by=lambda entry: str(entry["name"]),
+)
+_credentials = st.lists(
+    st.fixed_dictionaries({"alias": st.sampled_from("abc"), "password": names}),
+    max_size=3,
+    unique_by=lambda entry: str(entry["alias"]),
+)
+wso2_documents = st.fixed_dictionaries(
+    {"name": names, "apiDefinition": api_documents().map(bytes.decode)},
+    optional={
+        "version": versions,
+        "provider": names,
+        "tenantDomain": names,
+        "apiId": names,
+        "defaultAPIDefinition": api_documents(st.just("")).map(bytes.decode),
+        "override": st.booleans(),
+        "sequenceToBeAdd": _entries,
+        "localEntriesToBeAdd": _entries,
+        "endpointEntriesToBeAdd": _entries,
+        "clientCertificatesToBeAdd": _entries,
+        "credentialsToBeAdd": _credentials,
+        "sequencesToBeRemove": st.lists(names, max_size=4),
+        "thingsToBeAdd": st.lists(json_values, max_size=4),
+        "things": st.lists(json_values, max_size=4),
+    },
+)

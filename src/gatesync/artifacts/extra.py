@@ -16,8 +16,10 @@ __all__ = ["decode_extra", "encode_extra", "refuse_repeated_members"]
 _MAX_SAFE_INTEGER: Final = 2**53 - 1  # beyond it a double cannot tell neighbours apart
 
 
-def encode_extra(extra: dict[str, Any]) -> bytes:
+def encode_extra(extra: dict[str, Any], *, what: str = "extra") -> bytes:
     """`extra` in canonical form. An empty one needs no further package.
+
+    Messages call it `what`.
 
     Raises:
         FormatError: it holds what RFC 8785 cannot carry: numbers that are not finite, integers
@@ -30,13 +32,13 @@ def encode_extra(extra: dict[str, Any]) -> bytes:
     try:
         return rfc8785.dumps(extra)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise FormatError(f"extra cannot be written as RFC 8785 JSON: {error}") from None
+        raise FormatError(f"{what} cannot be written as RFC 8785 JSON: {error}") from None
     except RecursionError:
-        raise FormatError("extra is nested too deep") from None
+        raise FormatError(f"{what} is nested too deep") from None
 
 
-def decode_extra(data: bytes | str | msgspec.Raw) -> dict[str, Any]:
-    """The object that this JSON is.
+def decode_extra(data: bytes | str | msgspec.Raw, *, what: str = "extra") -> dict[str, Any]:
+    """The object that this JSON is. Messages call it `what`.
 
     Raises:
         FormatError: it is not a JSON object, is nested too deep, or repeats a member.
@@ -48,9 +50,9 @@ def decode_extra(data: bytes | str | msgspec.Raw) -> dict[str, Any]:
         refuse_repeated_members(data if isinstance(data, str) else bytes(data))
         return {name: _as_written(value) for name, value in extra.items()}
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise FormatError(f"extra is not a JSON object: {error}") from None
+        raise FormatError(f"{what} is not a JSON object: {error}") from None
     except RecursionError:
-        raise FormatError("extra is nested too deep") from None
+        raise FormatError(f"{what} is nested too deep") from None
 
 
 def refuse_repeated_members(document: bytes | str) -> None:
