@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gatesync.artifacts.canonical import decode
 from gatesync.artifacts.folder import is_leftover
-from gatesync.artifacts.tree import TreeKind, artifacts_of, files_of_tree
+from gatesync.artifacts.tree import TreeKind, artifacts_of
 from gatesync.cli.trees import read_tree, tree_kind
-from tests.servers.gatesync import Place, ask, place, sequence_xml
+from tests.servers.gatesync import Place, place, sequence_xml
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 CONFIGS = "repository/deployment/server/synapse-configs/default"
@@ -49,20 +48,21 @@ def _trees_below(folder: Path) -> Iterator[Path]:
             yield from _trees_below(each)
 
 
-def _served(cluster: Place, kind: TreeKind) -> dict[str, bytes]:
-    """The tree that the gateway's contents make."""
-    token = cluster.admin_token()
-    held = ask(cluster.gateway, "/v1/held", token=token).json()["artifacts"]
-    contents = (
-        ask(cluster.gateway, f"/v1/held/{each['api_id']}", token=token).body for each in held
-    )
-    return files_of_tree(map(decode, contents), kind=kind, tenant=TENANT)
+def _exported(cluster: Place, kind: TreeKind, to: Path) -> dict[str, bytes]:
+    """The files of the tree that the gateway gives back, by their paths below its root."""
+    token = ("--token-file", cluster.data / "admin.token")
+    form = ("--format", "tree", "--tenant", TENANT)
+    done = cluster.run("export", "--gateway", cluster.gateway, *token, *form, "--to", to)
+    assert done.code == 0, done.err
+    files = {path.relative_to(to).as_posix(): path for path in to.rglob("*") if path.is_file()}
+    assert all(path.startswith(kind.value) for path in files)
+    return {path.removeprefix(kind.value): file.read_bytes() for path, file in files.items()}
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("tree", _trees(), ids=lambda tree: "/".join(tree.parts[-3:]))
 def test_a_tree_comes_back_from_the_gateway_name_for_name_and_byte_for_byte(
-    cluster: Place, tree: Path
+    cluster: Place, tree: Path, tmp_path: Path
 ) -> None:
     if not tree.is_dir():
         pytest.skip("the corpus of real Synapse files is not beside the checkout: ../shared/corpus")
@@ -86,7 +86,7 @@ def test_a_tree_comes_back_from_the_gateway_name_for_name_and_byte_for_byte(
     assert done.code == 0, done.err
     assert done.json()["refused"] == faults
     told = {each.where for each in (*problems, *read.problems)} | set(read.base)
-    served = _served(cluster, kind)
+    served = _exported(cluster, kind, tmp_path / "out")
     assert served.items() <= files.items()
     assert not served.keys() & told
     missing = files.keys() - served.keys() - told

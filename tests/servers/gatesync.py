@@ -228,7 +228,7 @@ class Place:
         self.config.write_text(
             f"{hub}"
             "[apim.sync_runtime_artifacts.gateway]\n"
-            f"gateway_labels = {json.dumps(list(labels))}\n"
+            f"gateway_labels = {json.dumps(list(labels), ensure_ascii=False)}\n"
             f'[gatesync]\nnode_id = "{node}"\nheartbeat_interval = {heartbeat_ms}\n'
             f'[gatesync.publisher]\nlisten = "127.0.0.1:{ports[0]}"\n'
             f'[gatesync.gateway]\nlisten = "127.0.0.1:{ports[1]}"\n'

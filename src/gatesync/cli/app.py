@@ -365,6 +365,70 @@ def labels_confirm(
     return confirm_label(find_target(publisher), label, Output(json=json))
 
 
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="a folder that is not there yet")],
+    label: LabelOption = None,
+    gateway: Annotated[
+        str | None, typer.Option("--gateway", metavar="URL", help="what this gateway serves")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="folder; tree: a server's repository")
+    ] = "folder",
+    tenant: Annotated[
+        str | None, typer.Option(help="whose deployment/server is, of a tree")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="the gateway's admin.token")
+    ] = None,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Write what labels hold, or what a running gateway serves, to a new folder."""
+    from gatesync.cli import exporting
+
+    made = exporting.make_form(form, tenant)
+    output = Output(json=json)
+    if gateway is None:
+        return exporting.export_labels(find_target(publisher), label or [], to, made, output)
+    if label:
+        raise CommandError(EXIT_WRONG, "name labels or a gateway, not both")
+    return exporting.export_gateway(gateway, token_file, to, made, output)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="what export wrote, or a copy")],
+    label: Annotated[
+        str | None, typer.Option("--label", "-l", help="for all of it; else as the folders say")
+    ] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="leave out what is refused, tell, go on")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would change and what is wrong; no more")
+    ] = False,
+    wait: WaitOption = None,
+    expect: ExpectOption = None,
+    timeout: TimeoutOption = "30s",
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Publish what was exported to the labels that it came from, or to another one."""
+    from gatesync.cli import importing
+    from gatesync.cli.changing import PublishOptions
+    from gatesync.cli.sending import Waiting
+
+    return importing.import_folder(
+        find_target(publisher),
+        folder,
+        label,
+        Output(json=json),
+        options=PublishOptions(skip_invalid=skip_invalid, dry_run=dry_run),
+        waiting=Waiting(wait, expect, _seconds(timeout)),
+    )
+
+
 @token_app.command("create")
 def token_create(
     holder: Annotated[str, typer.Option("--id", help="who it is for; a node's own id")],
