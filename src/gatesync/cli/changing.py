@@ -1,13 +1,10 @@
 """publish, remove and rollback: the commands that change what labels hold."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rich.progress import Progress
 
 from gatesync.artifacts import canonical
 from gatesync.artifacts.digests import digest_of
@@ -91,13 +88,19 @@ def publish_found(
 
     async def work(client: HttpClient) -> ChangeResult:
         result = ChangeResult(refused=[str(each) for each in found.problems], base=found.base)
-        with _progress(len(found.artifacts), output) as advance:
+        with output.progress("publishing", len(found.artifacts)) as advance:
             for labels, artifacts in groups:
                 await _publish_group(client, labels, artifacts, options, result, advance)
         await finish(client, result, goal, waiting, output)
         return result
 
-    return tell(call(target, work), output)
+    try:
+        result = call(target, work)
+    except CommandError as error:
+        raise CommandError(error.code, *map(found.located, error.reasons)) from None
+    result.refused = [found.located(each) for each in result.refused]
+    result.warnings = [found.located(each) for each in result.warnings]
+    return tell(result, output)
 
 
 async def _publish_group(
@@ -246,12 +249,3 @@ def _chunks(artifacts: Sequence[Artifact]) -> Iterator[list[Artifact]]:
         size += weight
     if chunk:
         yield chunk
-
-
-@contextmanager
-def _progress(total: int, output: Output) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal, nothing in a pipe; yields what moves it on."""
-    shown = sys.stderr.isatty() and not output.json and total > 1
-    with Progress(console=output.errors, disable=not shown, transient=True) as bar:
-        task = bar.add_task("publishing", total=total)
-        yield lambda count: bar.advance(task, count)
