@@ -104,7 +104,7 @@ def test_a_reference_that_leads_nowhere_is_refused_or_skipped(
     refused = cluster.run("publish", path, "-l", label)
     assert refused.code == 2
     assert refused.err.count("\n") == 1
-    assert f".xml:2: refers to sequence '{name}b'" in refused.err
+    assert f"gatesync: {path}:2: refers to sequence '{name}b'" in refused.err
 
     done = cluster.run("publish", path, "-l", label, "--skip-invalid", "--json")
     assert done.code == 0

@@ -70,10 +70,13 @@ def preview(
         for labels, artifacts in groups:
             if artifacts:
                 await _plan_group(client, labels, artifacts, atomic, skip_invalid, result)
+        result.problems = [found.located(each) for each in result.problems]
+        result.warnings = [found.located(each) for each in result.warnings]
 
     local = len(result.problems)
     call(target, work)
-    result.warnings += _doubtful(artifact for _, artifacts in groups for artifact in artifacts)
+    doubtful = _doubtful(artifact for _, artifacts in groups for artifact in artifacts)
+    result.warnings += [found.located(each) for each in doubtful]
     for problem in result.problems[local:]:
         output.problem(problem)
     for warning in result.warnings:

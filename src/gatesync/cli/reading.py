@@ -1,6 +1,7 @@
 """PATH arguments become artifacts: the file system side of `gatesync.artifacts`."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -13,25 +14,48 @@ from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact
 from gatesync.artifacts.synapse import artifact_from_xml
-from gatesync.artifacts.tree import CONFIGS_FOLDER, SERVER_FOLDER, TreeKind, artifacts_of
+from gatesync.artifacts.tree import (
+    CONFIGS_FOLDER,
+    SERVER_FOLDER,
+    TreeKind,
+    artifacts_of,
+    files_of_tree,
+)
 from gatesync.cli.output import Output
 from gatesync.cli.trees import read_content, read_tree, tree_kind
 
 __all__ = ["Found", "read_artifacts"]
 
 FOLDER_FILE: Final = "artifact.toml"
+_PLACE: Final = re.compile(r"(?P<part>.*?)(:\d+)?: ", re.S)
 
 
 class Found(msgspec.Struct):
     """What the paths hold.
 
     Artifacts that are sound, everything that is wrong, and the files that belong to a server's
-    installation, which are never published.
+    installation, which are never published. `sources` says where each part was read, by what a
+    publisher calls it: `<identity>/<path>`.
     """
 
     artifacts: list[Artifact]
     problems: list[Problem]
     base: list[str] = []
+    sources: dict[str, str] = {}
+
+    def add(self, artifact: Artifact, files: Iterable[Path]) -> None:
+        """Take in an artifact, with the files of its parts in their order."""
+        self.artifacts.append(artifact)
+        for part, file in zip(artifact.parts, files, strict=True):
+            self.sources[f"{artifact.identity}/{part.path}"] = str(file)
+
+    def located(self, text: str) -> str:
+        """What a publisher said of a part, said of the file that it was read from."""
+        found = _PLACE.match(text)
+        source = self.sources.get(found["part"]) if found else None
+        if found is None or source is None:
+            return text
+        return source + text[found.end("part") :]
 
     def tell_asides(self, output: Output) -> None:
         """Tell what is left out without being wrong."""
@@ -86,7 +110,9 @@ def _read_whole_tree(path: Path, kind: TreeKind, tenant: str | None, found: Foun
     files = read_tree(path, kind, problems)
     tree = artifacts_of(files, kind=kind, tenant=tenant or SUPER_TENANT)
     problems += tree.problems
-    found.artifacts += tree.artifacts
+    for artifact in tree.artifacts:
+        below = files_of_tree([artifact], kind=kind, tenant=tenant or SUPER_TENANT)
+        found.add(artifact, (path / each for each in below))
     found.base += [str(path / each) for each in tree.base]
     if not (tree.artifacts or problems):
         reason = "holds no artifact"
@@ -136,7 +162,8 @@ def _read(path: Path, tenant: str | None, found: Found) -> None:
     except (FormatError, OSError) as error:
         found.problems.append(Problem(str(error), where=str(path)))
     else:
-        found.artifacts.append(artifact)
+        files = [path] if path.is_file() else [path / part.path for part in artifact.parts]
+        found.add(artifact, files)
 
 
 def _refuse_base(path: Path, tenant: str) -> None:
