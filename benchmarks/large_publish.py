@@ -50,6 +50,7 @@ def main() -> None:
 def _measure(folder: Path, count: int, size: int) -> dict[str, Any]:
     repository = folder / "tree" / "repository"
     files = _write_tree(repository, count, size / REAL_BYTES)
+    os.sync()  # else whoever writes next waits for these files too
     limit = _raw_limit(repository, folder / "raw.db")
     ports = {name: free_port() for name in ("publisher", "gateway", "broker")}
     config = folder / "deployment.toml"
