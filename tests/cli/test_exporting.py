@@ -143,7 +143,7 @@ def test_what_cannot_be_exported_is_told_before_anything_is_written(
         (to, "labels with --label, or a --gateway"),
         (("--label", name, "--gateway", cluster.gateway, *to), "labels or a gateway, not both"),
         (("--label", f"{name}x", *to), f"nothing was ever published to label '{name}x'"),
-        (("--label", name, "--format", "zip", *to), "'zip' is unknown; write folder"),
+        (("--label", name, "--format", "zip", *to), "'zip' is unknown; write folder, tree or wso2"),
         (("--label", name, "--tenant", "a.com", *to), "--tenant belongs to --format tree"),
     ):
         done = cluster.run("export", *arguments)

@@ -1,5 +1,6 @@
 """import: what was exported is published again, and anything else is refused with advice."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,63 @@ def test_all_of_it_goes_to_one_label_when_asked(
     assert done.code == 2
     assert f"sequence {name}, or its api_id, is in {exported / name}" in done.err
     assert cluster.run("import", exported).code == 0  # each to a label of its own
+
+
+def test_wso2s_json_comes_back_as_the_same_artifacts(
+    cluster: Place, tmp_path: Path, sequence: Path, name: str
+) -> None:
+    label = f"{name}/A"
+    assert cluster.run("publish", EXAMPLES / "pizzashack", sequence, "-l", label).code == 0
+    export = ("export", "-l", label, "--to", tmp_path / "out", "--format", "wso2")
+    done = cluster.run(*export)
+    assert (done.code, done.err) == (
+        0,
+        f"left out: sequence {name} ({label}): this format holds APIs only\n",
+    )
+    (file,) = (path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    (held,) = (h for h in _held(cluster) if h[0] == label and h[1] in file.name)
+    assert file.name == f"{held[1]}.json"
+    assert json.loads(file.read_bytes())["name"] == "PizzaShackAPI"
+
+    assert cluster.run("import", tmp_path / "out", "-l", f"{name} two").code == 0
+    assert {h[1:] for h in _held(cluster) if h[0] == f"{name} two"} == {held[1:]}
+    again = cluster.run("import", tmp_path / "out")
+    assert again.out == "nothing changed: the labels hold exactly this already\n"
+
+
+def test_passwords_in_wso2s_json_are_never_published_and_that_is_told(
+    cluster: Place, tmp_path: Path, name: str
+) -> None:
+    document = {
+        "name": name,
+        "version": "1.0.0",
+        "provider": "admin",
+        "tenantDomain": "carbon.super",
+        "apiId": f"id-{name}",
+        "apiDefinition": f'<api name="admin--{name}" context="/{name}" version="1.0.0"/>',
+        "credentialsToBeAdd": [{"alias": "backend", "password": "Xsecret1"}],
+    }
+    (tmp_path / "in" / name).mkdir(parents=True)
+    file = tmp_path / "in" / name / "api.json"
+    file.write_text(json.dumps(document))
+    (tmp_path / "in" / "package.json").write_text("{}")
+
+    done = cluster.run("import", tmp_path / "in")
+
+    assert done.code == 0, done.err
+    assert "Xsecret1" not in done.out + done.err
+    assert f"{file}: the password of 'backend' is not published" in done.err
+    assert f"no artifact's folder (1), such as {tmp_path / 'in' / 'package.json'}" in done.err
+    (digest,) = (h[2] for h in _held(cluster) if h[0] == name)
+    content = cluster.ask(f"/v1/contents/{digest}").body
+    assert b"$secret{backend}" in content
+    assert b"Xsecret1" not in content
+
+    file.write_text(json.dumps(document | {"apiDefinition": "<api"}))
+    done = cluster.run("import", tmp_path / "in")
+    assert done.code == 2
+    assert f"{file}" in done.err
+    assert "Xsecret1" not in done.err
 
 
 def test_what_is_wrong_is_told_and_left_out_only_when_asked(
@@ -183,10 +241,12 @@ def test_links_are_not_followed_and_are_told(tmp_path: Path) -> None:
     _put(tmp_path / "elsewhere" / "carbon.super/sequence/s/~")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dev").symlink_to(tmp_path / "elsewhere")
-    read = read_exported(tmp_path / "out", None)
+    (tmp_path / "out" / "api.json").symlink_to(tmp_path / "elsewhere")
+    read = read_exported(tmp_path / "out", "given")
     assert read.artifacts == {}
     assert [str(each) for each in read.found.problems] == [
-        f"{tmp_path}/out/dev: symbolic links are not followed"
+        f"{tmp_path}/out/api.json: symbolic links are not followed",
+        f"{tmp_path}/out/dev: symbolic links are not followed",
     ]
 
 

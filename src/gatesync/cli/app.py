@@ -373,7 +373,7 @@ def export(
         str | None, typer.Option("--gateway", metavar="URL", help="what this gateway serves")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="folder; tree: a server's repository")
+        str, typer.Option("--format", help="folder; tree: a server's repository; wso2: JSON")
     ] = "folder",
     tenant: Annotated[
         str | None, typer.Option(help="whose deployment/server is, of a tree")

@@ -20,8 +20,9 @@ from gatesync.artifacts.digests import EMPTY_LABEL, digest_of
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.folder import files_of
 from gatesync.artifacts.model import SUPER_TENANT, Artifact
-from gatesync.artifacts.paths import folder_of
+from gatesync.artifacts.paths import encode_name, folder_of
 from gatesync.artifacts.tree import files_of_tree
+from gatesync.artifacts.wso2 import wso2_json
 from gatesync.cli.new_folder import NewFolder, check_free, new_folder
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_NO, EXIT_UNREACHABLE, EXIT_WRONG
@@ -43,7 +44,7 @@ ATTEMPTS: Final = 3  # to read what changes while it is read
 Form = Callable[[str, Artifact], dict[str, bytes]]
 """The files of an artifact in a label, by their paths below the exported folder.
 
-None where the form holds no artifact of its kind.
+There are none where the form holds no artifact of its kind.
 """
 
 
@@ -104,7 +105,7 @@ def make_form(name: str, tenant: str | None) -> Form:
     """The form that `--format` names; raises `CommandError` where it is none.
 
     Args:
-        name: folder or tree.
+        name: folder, tree or wso2.
         tenant: whose `deployment/server` is, in a tree.
     """
     if tenant is not None and name != "tree":
@@ -113,7 +114,9 @@ def make_form(name: str, tenant: str | None) -> Form:
         return _folder_form
     if name == "tree":
         return _tree_form(tenant or SUPER_TENANT)
-    raise CommandError(EXIT_WRONG, f"--format {name!r} is unknown; write folder or tree")
+    if name == "wso2":
+        return _wso2_form
+    raise CommandError(EXIT_WRONG, f"--format {name!r} is unknown; write folder, tree or wso2")
 
 
 # How it is written ----------------------------------------------------------------------------
@@ -126,6 +129,13 @@ def _folder_form(label: str, artifact: Artifact) -> dict[str, bytes]:
 
 def _tree_form(tenant: str) -> Form:
     return lambda _label, artifact: files_of_tree([artifact], tenant=tenant)
+
+
+def _wso2_form(label: str, artifact: Artifact) -> dict[str, bytes]:
+    if artifact.identity.kind != "api":
+        return {}
+    path = f"{encode_name(label)}/{encode_name(artifact.api_id)}.json"
+    return {path: wso2_json(artifact)}
 
 
 # Where it comes from --------------------------------------------------------------------------
@@ -306,7 +316,7 @@ class _Writing:
             self.problems.append(Problem(str(error), where=item.called))
             return
         if not files:
-            self.left_out.append(f"{item.called} ({item.label}): this format has no place for it")
+            self.left_out.append(f"{item.called} ({item.label}): this format holds APIs only")
             return
         self.artifacts += 1
         for path, data in files.items():

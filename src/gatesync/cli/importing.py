@@ -1,4 +1,7 @@
-"""import: what `export --format folder` wrote becomes artifacts of their labels again."""
+"""import: what export wrote, as folders or as WSO2's JSON, becomes artifacts of their labels again.
+
+The form `tree` says no labels: that is published with `publish`.
+"""
 
 import os
 import re
@@ -8,22 +11,27 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gatesync.artifacts.canonical import encode
+from gatesync.artifacts.description import describe
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import FOLDER_FILE, is_leftover
 from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label
 from gatesync.artifacts.paths import decode_name, encode_name
+from gatesync.artifacts.wso2 import Wso2Artifact, artifact_from_wso2
 from gatesync.cli.changing import PublishOptions, publish_found
 from gatesync.cli.output import Output
 from gatesync.cli.reading import Found, read_artifacts
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.sending import Waiting
 from gatesync.cli.session import CommandError, Target
+from gatesync.cli.trees import read_content
 
 __all__ = ["Labelled", "import_folder", "read_exported"]
 
 LAYOUT: Final = "<label>/<tenant>/<kind>/<name>/<version>/" + FOLDER_FILE
 DEPTH: Final = LAYOUT.count("/")  # names above the file
+WSO2_LAYOUT: Final = "<label>/<api_id>.json"
+WSO2_DEPTH: Final = 2
 _BETWEEN_NAMES: Final = re.compile(r"(?<!%)/")  # a step that ends with '%' goes on in the next
 
 
@@ -49,16 +57,22 @@ def import_folder(
             f"left out: files that stand in no artifact's folder ({len(labelled.strays)}), "
             f"such as {labelled.strays[0]}"
         )
+    for note in labelled.notes:
+        output.note(note)
     groups = [([each], artifacts) for each, artifacts in labelled.artifacts.items()]
     return publish_found(target, found, groups, output, options=options, waiting=waiting)
 
 
 class Labelled(NamedTuple):
-    """Artifacts by label; all of them and what is wrong; and files that belong to none."""
+    """Artifacts by label; all of them and what is wrong; files that belong to none.
+
+    `notes` are for whoever imports, about what is not wrong.
+    """
 
     artifacts: dict[str, list[Artifact]]
     found: Found
     strays: list[str]
+    notes: list[str]
 
 
 def read_exported(folder: Path, label: str | None) -> Labelled:
@@ -77,13 +91,16 @@ def read_exported(folder: Path, label: str | None) -> Labelled:
     for place in _files_below(folder, reading.found.problems):
         if place.name == FOLDER_FILE:
             reading.take(folder, place.parent)
+        elif place.suffix == ".json":
+            reading.take_wso2(folder, place)
         else:
             reading.strays.append(str(place))
     if not (reading.found.artifacts or reading.found.problems):
-        reason = f"{folder} holds nothing that gatesync exported; there is no {LAYOUT} in it"
+        layouts = f"there is no {LAYOUT} in it, nor a {WSO2_LAYOUT}"
+        reason = f"{folder} holds nothing that gatesync exported: {layouts}"
         advice = "what was not exported is published with 'gatesync publish PATH --label L'"
         raise CommandError(EXIT_WRONG, reason, advice)
-    return Labelled(reading.artifacts, reading.found, reading.strays)
+    return Labelled(reading.artifacts, reading.found, reading.strays, reading.notes)
 
 
 def _files_below(folder: Path, problems: list[Problem]) -> Iterator[Path]:
@@ -98,10 +115,13 @@ def _files_below(folder: Path, problems: list[Problem]) -> Iterator[Path]:
             folders.clear()
             yield here / FOLDER_FILE
             continue
-        links = [here / name for name in (*folders, *files) if (here / name).is_symlink()]
-        problems.extend(Problem("symbolic links are not followed", where=str(e)) for e in links)
+        links = {name for name in (*folders, *files) if (here / name).is_symlink()}
+        problems += [
+            Problem("symbolic links are not followed", where=str(here / name))
+            for name in sorted(links)
+        ]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (here / name for name in sorted(files) if not is_leftover(name))
+        yield from (here / name for name in sorted({*files} - links) if not is_leftover(name))
 
 
 class _Reading:
@@ -111,20 +131,48 @@ class _Reading:
         self.artifacts: dict[str, list[Artifact]] = {}
         self.found = Found([], [])
         self.strays: list[str] = []
+        self.notes: list[str] = []
         self._label = label
         self._places: dict[tuple[str, object], tuple[Path, bytes]] = {}
 
     def take(self, root: Path, place: Path) -> None:
         """Read the artifact folder; what is wrong with it is kept among the problems."""
-        try:
-            label = self._label or _label_of(place.relative_to(root).parts)
-        except Problem as problem:
-            self.found.problems.append(problem.within(str(root)))
+        label = self._label_of(root, place, DEPTH)
+        if label is None:
             return
         read = read_artifacts([place], None)
         self.found.problems += read.problems
         for artifact in read.artifacts:
             self._add(label, artifact, place)
+
+    def take_wso2(self, root: Path, file: Path) -> None:
+        """Read WSO2's JSON of an API, likewise; what is in no label's folder is passed over."""
+        if self._label is None and len(_names(file.relative_to(root))) != WSO2_DEPTH:
+            self.strays.append(str(file))
+            return
+        label = self._label_of(root, file, WSO2_DEPTH)
+        if label is None:
+            return
+        try:
+            read = _read_wso2(file)
+        except ProblemsError as error:
+            self.found.problems += error.problems
+            return
+        self.notes += [
+            f"{file}: the password of {alias!r} is not published; "
+            f"the artifact has $secret{{{alias}}} in its place"
+            for alias in read.secrets
+        ]
+        self._add(label, read.artifact, file)
+
+    def _label_of(self, root: Path, place: Path, depth: int) -> str | None:
+        if self._label is not None:
+            return self._label
+        try:
+            return _label_of(place.relative_to(root), depth)
+        except Problem as problem:
+            self.found.problems.append(problem.within(str(root)))
+            return None
 
     def _add(self, label: str, artifact: Artifact, place: Path) -> None:
         try:
@@ -144,11 +192,30 @@ class _Reading:
         self.found.artifacts.append(artifact)
 
 
-def _label_of(steps: tuple[str, ...]) -> str:
-    """The label that an artifact folder's path names; raises `Problem` where it is no such path."""
-    where = "/".join(steps)
-    names = _BETWEEN_NAMES.split(where)
-    if len(names) != DEPTH:
+def _read_wso2(file: Path) -> Wso2Artifact:
+    """Raises `ProblemsError`, by the file's path."""
+    try:
+        read = artifact_from_wso2(read_content(file), str(file))
+    except OSError as error:
+        raise ProblemsError([Problem(str(error.strerror), where=str(file))]) from None
+    except Problem as problem:
+        raise ProblemsError([problem.within(str(file.parent))]) from None
+    try:
+        describe(read.artifact)
+    except ProblemsError as error:
+        raise ProblemsError(each.within(str(file)) for each in error.problems) from None
+    return read
+
+
+def _names(path: Path) -> list[str]:
+    """The encoded names in a path, each of one or several steps."""
+    return _BETWEEN_NAMES.split(path.as_posix())
+
+
+def _label_of(path: Path, depth: int) -> str:
+    """The label that the first of `depth` names in a path is; raises `Problem` where it is none."""
+    where, names = path.as_posix(), _names(path)
+    if len(names) != depth:
         raise Problem(f"is not where export puts artifacts, {LAYOUT}; give --label", where=where)
     with suppress(Problem):
         label = check_label(decode_name(names[0]))
