@@ -172,8 +172,8 @@ def _doubtful(artifacts: Iterable[Artifact]) -> list[str]:
 
 
 def _tell(plan: LabelPlan, output: Output) -> None:
-    silent = f", {len(plan.lost)} of them lost" if plan.lost else ""
-    whom = f"gateways {', '.join(plan.gateways)}{silent}" if plan.gateways else "no known gateway"
+    named = [f"{each} (lost)" if each in plan.lost else each for each in plan.gateways]
+    whom = ", ".join(named) or "no known gateway"
     output.line(f"{plan.label}, at revision {plan.revision}, on {whom}:")
     for word, identities in (("new", plan.new), ("changed", plan.changed)):
         for identity in identities[:NAMED]:
