@@ -1,5 +1,6 @@
 """What PATH may name, how its kinds are told apart, and what is refused on the way."""
 
+import json
 import os
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_the_outermost_that_a_folder_can_be_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_above_a_tree_is_refused_with_a_hint(repository: Path) -> None:
     (reason,) = said(read(repository.parent))
-    assert "nor is it a server's tree; did you mean repository in it?" in reason
+    assert "nor has it only .json files; did you mean repository in it?" in reason
 
 
 def test_a_tree_without_an_artifact_is_refused(tmp_path: Path) -> None:
@@ -228,3 +229,83 @@ def test_a_name_that_is_not_unicode_is_told(repository: Path) -> None:
     (reason,) = said(read(repository))
     assert reason.endswith("is not valid Unicode")
     assert len(read(repository).artifacts) == 3
+
+
+# WSO2's artifact JSON -------------------------------------------------------------------------
+
+
+def menu_json(name: str = "Menu", **members: object) -> bytes:
+    api = f'<api name="{name}" context="/{name}" version="1"/>'
+    return json.dumps({"name": name, "version": "1", "apiDefinition": api, **members}).encode()
+
+
+def test_a_json_file_is_what_wso2_keeps_of_an_api(tmp_path: Path) -> None:
+    credentials = [{"alias": alias, "password": "hush"} for alias in ("b", "a")]
+    path = write(tmp_path / "menu.JSON", menu_json(credentialsToBeAdd=credentials))
+    found = read(path, "a.com")
+    assert (names(found), said(found), found.secrets) == (["api Menu 1 (a.com)"], [], ["a", "b"])
+    assert "hush" not in repr(found)
+    api = "api Menu 1 (a.com)/api/Menu_v1.xml:3: no such sequence"
+    assert found.located(api) == f"{path}/api/Menu_v1.xml:3: no such sequence"
+
+
+def test_a_folder_of_them_is_taken_whatever_its_labels_are(tmp_path: Path) -> None:
+    for place in ("Production/1.json", "Sandbox/1.json"):
+        write(tmp_path / place, menu_json(credentialsToBeAdd=[{"alias": "a", "password": "x"}]))
+    write(tmp_path / "2.json", menu_json("Pizza"))
+    write(tmp_path / ".git/config")
+    write(tmp_path / "Production/.DS_Store")
+    found = read(tmp_path)
+    assert (names(found), said(found)) == (["api Pizza 1", "api Menu 1"], [])
+    assert found.secrets == ["a"]
+
+
+def test_what_stands_under_two_labels_and_differs_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a/1.json", menu_json())
+    second = write(tmp_path / "b/1.json", menu_json(override=False))
+    found = read(tmp_path)
+    assert names(found) == ["api Menu 1"]
+    reason = "holds api Menu 1 too, and differs; publish one of them"
+    assert said(found) == [f"{second}: {tmp_path / 'a/1.json'} {reason}"]
+
+
+def test_every_fault_of_a_json_is_told_with_its_member(tmp_path: Path) -> None:
+    write(tmp_path / "1.json", b"[]")
+    write(tmp_path / "2.json", menu_json(tenantDomain="b.com", override=3))
+    write(tmp_path / "3.json", menu_json("Pizza", apiDefinition="<api name='p' context='p'/>"))
+    write(tmp_path / "4.json", menu_json())
+    found = read(tmp_path, "a.com")
+    assert names(found) == ["api Menu 1 (a.com)"]
+    first, second, third, fourth = said(found)
+    assert first.startswith(f"{tmp_path}/1.json: it is not a JSON object")
+    assert second == f"{tmp_path}/2.json/override: must be true or false, not a number"
+    assert third.startswith(f"{tmp_path}/2.json/tenantDomain: is 'b.com', but --tenant says")
+    assert fourth.startswith(f"{tmp_path}/3.json/api Pizza 1 (a.com)/api/Pizza_v1.xml:1: ")
+
+
+def test_json_beside_other_files_is_no_folder_of_them(tmp_path: Path) -> None:
+    write(tmp_path / "1.json", menu_json())
+    write(tmp_path / "deeper/README.md")
+    (reason,) = said(read(tmp_path))
+    assert "nor has it only .json files" in reason
+    (tmp_path / "deeper/README.md").unlink()
+    assert names(read(tmp_path)) == ["api Menu 1"]
+
+
+def test_a_link_among_them_is_refused(tmp_path: Path) -> None:
+    elsewhere = write(tmp_path / "elsewhere.json", menu_json())
+    write(tmp_path / "all/1.json", menu_json())
+    (tmp_path / "all/2.json").symlink_to(elsewhere)
+    found = read(tmp_path / "all")
+    assert names(found) == []
+    assert said(found) == [
+        f"{tmp_path}/all/2.json: symbolic links are not followed; put a file or folder in its place"
+    ]
+
+
+def test_a_json_that_no_artifact_can_be_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as large:
+        large.truncate(ARTIFACT_MAX_BYTES + 1)
+    (reason,) = said(read(path))
+    assert reason.startswith(f"{path}: more than {ARTIFACT_MAX_BYTES} bytes")

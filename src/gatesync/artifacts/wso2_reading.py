@@ -46,7 +46,7 @@ def artifact_from_wso2(document: bytes, where: str, *, tenant: str | None = None
 
     Args:
         document: UTF-8 JSON, of at most `ARTIFACT_MAX_BYTES`.
-        where: the file, for messages.
+        where: the file, for messages; empty: they name the member only.
         tenant: the domain to publish to, where the document has no `tenantDomain`.
 
     Raises:
@@ -61,7 +61,7 @@ def artifact_from_wso2(document: bytes, where: str, *, tenant: str | None = None
         problems = (problem,)
     except RecursionError:
         problems = (Problem("it is nested too deep"),)
-    raise ProblemsError(problem.within(where) for problem in problems)
+    raise ProblemsError(problem.within(where) if where else problem for problem in problems)
 
 
 def _members(document: bytes) -> dict[str, Any]:

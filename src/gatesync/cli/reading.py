@@ -12,7 +12,7 @@ from gatesync.artifacts.base import is_base
 from gatesync.artifacts.description import describe
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
-from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact
+from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact, Identity
 from gatesync.artifacts.synapse import artifact_from_xml
 from gatesync.artifacts.tree import (
     CONFIGS_FOLDER,
@@ -21,6 +21,8 @@ from gatesync.artifacts.tree import (
     artifacts_of,
     files_of_tree,
 )
+from gatesync.artifacts.wso2 import artifact_from_wso2
+from gatesync.cli.documents import documents_in, is_document
 from gatesync.cli.output import Output
 from gatesync.cli.trees import read_content, read_tree, tree_kind
 
@@ -35,13 +37,17 @@ class Found(msgspec.Struct):
 
     Artifacts that are sound, everything that is wrong, and the files that belong to a server's
     installation, which are never published. `sources` says where each part was read, by what a
-    publisher calls it: `<identity>/<path>`.
+    publisher calls it: `<identity>/<path>`. `secrets` are the aliases whose passwords stood in
+    what was read, and that each gateway needs instead; `documents`, which artifact came from which
+    WSO2 artifact JSON.
     """
 
     artifacts: list[Artifact]
     problems: list[Problem]
     base: list[str] = []
     sources: dict[str, str] = {}
+    secrets: list[str] = []
+    documents: dict[Identity, tuple[Path, Artifact]] = {}
 
     def add(self, artifact: Artifact, files: Iterable[Path]) -> None:
         """Take in an artifact, with the files of its parts in their order."""
@@ -69,13 +75,16 @@ class Found(msgspec.Struct):
 def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
     """Read what PATH may name.
 
-    A file is a Synapse XML file. What a folder is, the first of these says that fits:
+    A file is a Synapse XML file, or a WSO2 artifact JSON if its name ends with `.json`. What a
+    folder is, the first of these says that fits:
 
     1. It has an `artifact.toml`: an artifact folder.
     2. Folders in it have one: a folder of artifact folders.
     3. It has `deployment/server` or `tenants`: a server's `repository`.
     4. It has `synapse-configs/default` or `executionplans`: a `deployment/server`, or a tenant.
     5. It has `api`, `sequences`... or `synapse.xml`: a `synapse-configs/default`.
+    6. It, and each folder in it, has nothing but `.json` files: a folder of WSO2 artifact JSON,
+       of which each artifact is taken once.
 
     Args:
         paths: files and folders.
@@ -134,10 +143,15 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
     if not path.is_dir():
         problems.append(Problem("neither a file nor a folder", where=str(path)))
         return []
-    folders = _artifact_folders(path)
+    try:
+        folders = _artifact_folders(path) or documents_in(path)
+    except Problem as problem:
+        problems.append(problem.within(str(path)))
+        return []
     if not folders:
         reason = (
-            f"neither this folder nor one in it has an {FOLDER_FILE}, nor is it a server's tree"
+            f"neither this folder nor one in it has an {FOLDER_FILE}, nor is it a server's tree, "
+            "nor has it only .json files"
         )
         if inner := [each.name for each in sorted(path.iterdir()) if _tree_kind(each)]:
             reason += f"; did you mean {inner[0]} in it?"
@@ -147,6 +161,9 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
 
 def _read(path: Path, tenant: str | None, found: Found) -> None:
     try:
+        if path.is_file() and is_document(path):
+            _read_document(path, tenant, found)
+            return
         if path.is_file():
             _refuse_base(path, tenant or SUPER_TENANT)
             content = read_content(path)
@@ -164,6 +181,18 @@ def _read(path: Path, tenant: str | None, found: Found) -> None:
     else:
         files = [path] if path.is_file() else [path / part.path for part in artifact.parts]
         found.add(artifact, files)
+
+
+def _read_document(path: Path, tenant: str | None, found: Found) -> None:
+    artifact, secrets = artifact_from_wso2(read_content(path), "", tenant=tenant)
+    describe(artifact)
+    found.secrets += (alias for alias in secrets if alias not in found.secrets)
+    other, same = found.documents.setdefault(artifact.identity, (path, artifact))
+    if other == path:
+        found.add(artifact, (path / part.path for part in artifact.parts))
+    elif artifact != same:  # WSO2 keeps one for each label, and they may have become different
+        reason = f"holds {artifact.identity} too, and differs; publish one of them"
+        raise Problem(f"{other} {reason}", where=path.name)
 
 
 def _refuse_base(path: Path, tenant: str) -> None:
