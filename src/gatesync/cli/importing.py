@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gatesync.artifacts.canonical import encode
-from gatesync.artifacts.description import describe
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import FOLDER_FILE, is_leftover
 from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label
 from gatesync.artifacts.paths import decode_name, encode_name
-from gatesync.artifacts.wso2 import Wso2Artifact, artifact_from_wso2
 from gatesync.cli.changing import PublishOptions, publish_found
+from gatesync.cli.documents import is_document
 from gatesync.cli.output import Output
 from gatesync.cli.reading import Found, read_artifacts
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.sending import Waiting
 from gatesync.cli.session import CommandError, Target
-from gatesync.cli.trees import read_content
 
 __all__ = ["Labelled", "import_folder", "read_exported"]
 
@@ -57,22 +55,16 @@ def import_folder(
             f"left out: files that stand in no artifact's folder ({len(labelled.strays)}), "
             f"such as {labelled.strays[0]}"
         )
-    for note in labelled.notes:
-        output.note(note)
     groups = [([each], artifacts) for each, artifacts in labelled.artifacts.items()]
     return publish_found(target, found, groups, output, options=options, waiting=waiting)
 
 
 class Labelled(NamedTuple):
-    """Artifacts by label; all of them and what is wrong; files that belong to none.
-
-    `notes` are for whoever imports, about what is not wrong.
-    """
+    """Artifacts by label; all of them and what is wrong; and files that belong to none."""
 
     artifacts: dict[str, list[Artifact]]
     found: Found
     strays: list[str]
-    notes: list[str]
 
 
 def read_exported(folder: Path, label: str | None) -> Labelled:
@@ -90,9 +82,9 @@ def read_exported(folder: Path, label: str | None) -> Labelled:
     reading = _Reading(label)
     for place in _files_below(folder, reading.found.problems):
         if place.name == FOLDER_FILE:
-            reading.take(folder, place.parent)
-        elif place.suffix == ".json":
-            reading.take_wso2(folder, place)
+            reading.take(folder, place.parent, DEPTH)
+        elif is_document(place) and (label or _is_of_a_label(place.relative_to(folder))):
+            reading.take(folder, place, WSO2_DEPTH)
         else:
             reading.strays.append(str(place))
     if not (reading.found.artifacts or reading.found.problems):
@@ -100,7 +92,7 @@ def read_exported(folder: Path, label: str | None) -> Labelled:
         reason = f"{folder} holds nothing that gatesync exported: {layouts}"
         advice = "what was not exported is published with 'gatesync publish PATH --label L'"
         raise CommandError(EXIT_WRONG, reason, advice)
-    return Labelled(reading.artifacts, reading.found, reading.strays, reading.notes)
+    return Labelled(reading.artifacts, reading.found, reading.strays)
 
 
 def _files_below(folder: Path, problems: list[Problem]) -> Iterator[Path]:
@@ -131,39 +123,24 @@ class _Reading:
         self.artifacts: dict[str, list[Artifact]] = {}
         self.found = Found([], [])
         self.strays: list[str] = []
-        self.notes: list[str] = []
         self._label = label
         self._places: dict[tuple[str, object], tuple[Path, bytes]] = {}
 
-    def take(self, root: Path, place: Path) -> None:
-        """Read the artifact folder; what is wrong with it is kept among the problems."""
-        label = self._label_of(root, place, DEPTH)
+    def take(self, root: Path, place: Path, depth: int) -> None:
+        """Read an artifact folder, or WSO2's JSON of one artifact, which `depth` names lead to.
+
+        What is wrong with it is kept among the problems.
+        """
+        label = self._label_of(root, place, depth)
         if label is None:
             return
-        read = read_artifacts([place], None)
-        self.found.problems += read.problems
+        read, found = read_artifacts([place], None), self.found
+        found.problems += read.problems
+        found.secrets += (alias for alias in read.secrets if alias not in found.secrets)
+        for part, file in read.sources.items():  # of several labels none is more right
+            found.sources[part] = part if part in found.sources else file
         for artifact in read.artifacts:
             self._add(label, artifact, place)
-
-    def take_wso2(self, root: Path, file: Path) -> None:
-        """Read WSO2's JSON of an API, likewise; what is in no label's folder is passed over."""
-        if self._label is None and len(_names(file.relative_to(root))) != WSO2_DEPTH:
-            self.strays.append(str(file))
-            return
-        label = self._label_of(root, file, WSO2_DEPTH)
-        if label is None:
-            return
-        try:
-            read = _read_wso2(file)
-        except ProblemsError as error:
-            self.found.problems += error.problems
-            return
-        self.notes += [
-            f"{file}: the password of {alias!r} is not published; "
-            f"the artifact has $secret{{{alias}}} in its place"
-            for alias in read.secrets
-        ]
-        self._add(label, read.artifact, file)
 
     def _label_of(self, root: Path, place: Path, depth: int) -> str | None:
         if self._label is not None:
@@ -192,19 +169,9 @@ class _Reading:
         self.found.artifacts.append(artifact)
 
 
-def _read_wso2(file: Path) -> Wso2Artifact:
-    """Raises `ProblemsError`, by the file's path."""
-    try:
-        read = artifact_from_wso2(read_content(file), str(file))
-    except OSError as error:
-        raise ProblemsError([Problem(str(error.strerror), where=str(file))]) from None
-    except Problem as problem:
-        raise ProblemsError([problem.within(str(file.parent))]) from None
-    try:
-        describe(read.artifact)
-    except ProblemsError as error:
-        raise ProblemsError(each.within(str(file)) for each in error.problems) from None
-    return read
+def _is_of_a_label(document: Path) -> bool:
+    """Whether WSO2's JSON lies where export puts it, and is no `package.json` of somebody's."""
+    return len(_names(document)) == WSO2_DEPTH
 
 
 def _names(path: Path) -> list[str]:

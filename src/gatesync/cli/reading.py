@@ -64,12 +64,15 @@ class Found(msgspec.Struct):
         return source + text[found.end("part") :]
 
     def tell_asides(self, output: Output) -> None:
-        """Tell what is left out without being wrong."""
+        """Tell what is left out without being wrong, and what must be there in its place."""
         if self.base:
             output.note(
                 f"left out: files of the server's installation ({len(self.base)}), "
                 f"such as {self.base[0]}"
             )
+        if self.secrets:
+            named = ", ".join(f"$secret{{{alias}}}" for alias in self.secrets)
+            output.note(f"left out: passwords; each gateway has to know them itself, as {named}")
 
 
 def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
