@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gatesync.artifacts.base import BASE_FILES
+from gatesync.artifacts.base import BASE_FILES, is_base_name
+from gatesync.artifacts.synapse import read_root
 from gatesync.artifacts.tree import TreeKind, artifacts_of, files_of_tree
 from gatesync.cli.reading import read_artifacts
 
@@ -73,3 +74,16 @@ def test_a_packs_own_files_are_its_base_and_refused_with_the_reason() -> None:
         f"{root}: holds nothing but files of the server's installation (29), which each node "
         "brings along; they are never published"
     ]
+
+
+def test_what_the_packs_files_define_is_known_by_name() -> None:
+    configs = "deployment/server/synapse-configs/default/"
+    pack = _files(_server("product-apim"))
+    roots = [
+        read_root(content, path)
+        for path, content in pack.items()
+        if path.startswith(configs) and "/" in path.removeprefix(configs)
+    ]
+    assert len(roots) == len(BASE_FILES) - 2  # registry.xml and synapse.xml define no such thing
+    assert [root.name for root in roots if not is_base_name(root.role, root.name)] == []
+    assert not is_base_name("sequence", "_block_api_handler_")  # a file's name only

@@ -40,8 +40,15 @@ _ROLES: Final = {folder: kind for kind, folder in KINDS.items()}
 # Synapse makes these local entries itself, when it starts.
 _MADE_BY_SYNAPSE: Final = frozenset({("local-entry", "SERVER_HOST"), ("local-entry", "SERVER_IP")})
 
+# Three files of the pack define something of another name than their own.
+_NAMED_OTHERWISE: Final = {
+    "sequences/_block_api_handler_.xml": "_api_blocked_sequence_",
+    "sequences/_graphql_failure_handler_.xml": "_graphql_failure_handler",
+    "inbound-endpoints/SecureWebSocketInboundEndpoint.xml": "SecureWebSocketEP",
+}
+
 _NAMES: Final = _MADE_BY_SYNAPSE | {
-    (_ROLES[folder], file.removesuffix(".xml"))
+    (_ROLES[folder], _NAMED_OTHERWISE.get(f"{folder}/{file}", file.removesuffix(".xml")))
     for folder, slash, file in (path.partition("/") for path in BASE_FILES)
     if slash
 }
