@@ -53,6 +53,13 @@ def faults(data: bytes, tenant: str | None = None) -> list[str]:
     return [str(problem) for problem in refused.value.problems]
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 def places(artifact: Artifact) -> list[tuple[str, str, str]]:
     return [(part.role, part.name, part.path) for part in artifact.parts]
 
@@ -201,6 +208,7 @@ def test_of_an_api_without_version_and_its_default_one_path_would_be_two_files()
             "endpointEntriesToBeAdd[0].content: must be text, not an object",
         ),
         ({"sequencesToBeRemove": ["x", None]}, "sequencesToBeRemove[1]: is missing"),
+        ({"sequenceToBeAdd": [None]}, "sequenceToBeAdd[0]: must be an object, not null"),
         (
             {"sequencesToBeRemove": [True]},
             "sequencesToBeRemove[0]: must be text, not true or false",

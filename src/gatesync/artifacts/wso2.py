@@ -77,6 +77,8 @@ def _problems_of_writing(artifact: Artifact) -> Iterator[Problem]:
         yield Problem(str(error))
     except Problem as problem:
         yield problem
+    except RecursionError:
+        yield Problem("extra is nested too deep")
     if passwords.aliases:
         found = ", ".join(passwords.aliases)
         yield Problem(f"extra has passwords in the clear: {found}; put $secret{{alias}} there")
