@@ -46,7 +46,7 @@ def test_a_suite_comes_back_as_it_was_but_for_the_ill_formed_file(suite: str) ->
     else:
         assert found.problems == []
     assert found.base == []
-    assert files_of_tree(found.artifacts, tenant="suite.com") == files
+    assert files_of_tree((each.load() for each in found.artifacts), tenant="suite.com") == files
 
 
 @pytest.mark.parametrize(

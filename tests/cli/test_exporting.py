@@ -37,7 +37,7 @@ def _label_digests(folder: Path) -> dict[str, str]:
     digests = {}
     for label, artifacts in read_exported(folder, None).artifacts.items():
         digest = EMPTY_LABEL
-        for artifact in artifacts:
+        for artifact in (each.load() for each in artifacts):
             digest = digest.add(artifact.api_id, digest_of(encode(artifact)))
         digests[label] = digest.total
     return digests

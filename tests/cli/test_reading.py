@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_told(repository: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "open", lambda path, *more: refuse(path) or opened(path, *more))
     monkeypatch.setattr(Path, "iterdir", lambda path: refuse(path) or listed(path))
-    assert said(read(repository)) == [
+    assert sorted(said(read(repository))) == [
         f"{folder}/file.xml: cannot be read: Permission denied",
         f"{folder}/folder: cannot be read: Permission denied",
     ]

@@ -11,8 +11,8 @@ a file has which is published by itself. What stands elsewhere in a tree is not 
 """
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, overload
 
 import msgspec
 
@@ -56,10 +56,11 @@ class Tree(msgspec.Struct, frozen=True):
     """What a tree holds.
 
     `base` are the paths of the installation's own files, which are never published; `problems`
-    name their files by the paths that the tree was given with.
+    name their files by the paths that the tree was given with. An artifact is made from the
+    files each time that it is asked for, so that a large tree need not be in memory at once.
     """
 
-    artifacts: tuple[Artifact, ...]
+    artifacts: Sequence[Artifact]
     problems: tuple[Problem, ...]
     base: tuple[str, ...]
 
@@ -77,7 +78,8 @@ def artifacts_of(
     file that is looked at is an artifact's, or base, or named by a problem.
 
     Args:
-        files: each file's content by its path below the tree's root, `/`-separated.
+        files: each file's content by its path below the tree's root, `/`-separated. It may
+            read a file when that is asked for, several times, and raise `Problem` then.
         kind: what the root is.
         tenant: the domain that `deployment/server` belongs to. Another tenant's is the name of
             its folder in `tenants`.
@@ -85,7 +87,7 @@ def artifacts_of(
     tree = _Reading(tenant)
     for source in sorted(files):
         try:
-            tree.add(source, kind.value + source, files[source])
+            tree.add(source, kind.value + source, files)
         except Problem as problem:
             tree.problems.append(problem)
     return tree.whole()
@@ -164,8 +166,13 @@ class _File(NamedTuple):
     tenant: str
     role: str
     path: str  # the part's
-    content: bytes
+    files: Mapping[str, bytes]
     root: SynapseRoot | None  # None: a policy, or broken
+
+    @property
+    def content(self) -> bytes:
+        """Read anew: what was read is not kept."""
+        return self.files[self.source]
 
     @property
     def name(self) -> str:
@@ -188,8 +195,8 @@ class _Reading:
         self.sound: list[_File] = []
         self.broken: list[_File] = []
 
-    def add(self, source: str, path: str, content: bytes) -> None:
-        """Take one file; raises `Problem` where it is none that a server would deploy."""
+    def add(self, source: str, path: str, files: Mapping[str, bytes]) -> None:
+        """Take one file of these; raises `Problem` where it is none that a server would deploy."""
         place = _place(path, self.tenant)
         if place is None or is_leftover(place.path):
             return
@@ -202,8 +209,9 @@ class _Reading:
             return
         role = "policy" if is_policy else _role_of(below, source)
         _check_path(below, source)
-        file = _File(source, tenant, role, below, content, None)
+        file = _File(source, tenant, role, below, files, None)
         if is_policy:
+            file.content  # noqa: B018 - raises where it cannot be read
             self.sound.append(file)
             return
         try:
@@ -215,12 +223,7 @@ class _Reading:
     def whole(self) -> Tree:
         """Give each file to its owner, and refuse what is not sound or not unique."""
         owners = [_owner(file) for file in self.sound if file.role == "api"]
-        lost = [
-            owner
-            for file in self.broken
-            if file.role == "api"
-            and (owner := owner_of_broken(file.source, file.tenant, file.content))
-        ]
+        lost = [owner for file in self.broken if (owner := _lost_owner(file))]
         everyone, readable = Owners([*owners, *lost]), Owners(owners)
         parts: dict[str, list[_File]] = {}
         for file in self.sound:
@@ -236,12 +239,16 @@ class _Reading:
                 self.problems += _left_out(_artifact(owner.file, others), ())
         uniquely = _Uniquely()
         for source, files in sorted(parts.items()):
-            whole = _artifact(source, files)
+            try:
+                whole = _artifact(source, files)
+            except Problem as problem:  # it could be read a moment ago
+                self.problems.append(problem)
+                continue
             found = uniquely.take(*whole)
             self.problems += found
             if found:
                 self.problems += _left_out(whole, found)
-        return Tree(tuple(uniquely.artifacts), tuple(self.problems), tuple(self.base))
+        return Tree(_Made(uniquely.artifacts), tuple(self.problems), tuple(self.base))
 
 
 def _role_of(path: str, source: str) -> str:
@@ -279,6 +286,17 @@ def _owner(file: _File) -> Owner:
     return Owner(file.source, file.tenant, identity.name, identity.version, file.root.uuid)
 
 
+def _lost_owner(file: _File) -> Owner | None:
+    """The API that a broken file seems to be."""
+    if file.role != "api":
+        return None
+    try:
+        content = file.content
+    except Problem:
+        content = b""
+    return owner_of_broken(file.source, file.tenant, content)
+
+
 def _identity(file: _File) -> Identity:
     if file.root is None:
         return Identity(file.tenant, file.role, file.name)
@@ -306,11 +324,39 @@ def _left_out(
             yield Problem(f"is left out with the rest of {artifact.identity}", where=file.source)
 
 
+class _Made(Sequence[Artifact]):
+    """Artifacts, each made from its files when it is asked for; the first file leads."""
+
+    def __init__(self, files: Sequence[list[_File]]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, at: int) -> Artifact: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Artifact]: ...
+    def __getitem__(self, at: int | slice) -> Artifact | Sequence[Artifact]:
+        if isinstance(at, slice):
+            return _Made(self._files[at])
+        files = self._files[at]
+        return _artifact(files[0].source, files)[0]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class _Uniquely:
-    """Takes artifacts that are sound and claim nothing that an earlier one has."""
+    """Takes artifacts that are sound and claim nothing that an earlier one has.
+
+    `artifacts` holds the files of each.
+    """
 
     def __init__(self) -> None:
-        self.artifacts: list[Artifact] = []
+        self.artifacts: list[list[_File]] = []
         self._claims: dict[str, str] = {}
         self._ids: dict[str, str] = {}
 
@@ -335,7 +381,7 @@ class _Uniquely:
         if not problems:
             self._claims.update((claim.key, main) for claim in description.claims)
             self._ids[artifact.api_id] = main
-            self.artifacts.append(artifact)
+            self.artifacts.append(files)
         return problems
 
 

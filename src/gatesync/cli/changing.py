@@ -15,7 +15,7 @@ from gatesync.artifacts.planning import Unmet
 from gatesync.cli.dry_run import claims_of, plan_changes, preview
 from gatesync.cli.naming import NameFilter, find_named
 from gatesync.cli.output import Output
-from gatesync.cli.reading import Found, read_artifacts
+from gatesync.cli.reading import Found, FoundArtifact, read_artifacts
 from gatesync.cli.remembering import fetch_content, find_history, state_at
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.sending import ChangeResult, Waiting, finish, send_change, tell
@@ -57,7 +57,7 @@ def publish(
 def publish_found(
     target: Target,
     found: Found,
-    groups: Sequence[tuple[Sequence[str], Sequence[Artifact]]],
+    groups: Sequence[tuple[Sequence[str], Sequence[FoundArtifact]]],
     output: Output,
     *,
     options: PublishOptions,
@@ -106,7 +106,7 @@ def publish_found(
 async def _publish_group(
     client: HttpClient,
     labels: Sequence[str],
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[FoundArtifact],
     options: PublishOptions,
     result: ChangeResult,
     advance: Callable[[int], None],
@@ -126,7 +126,7 @@ async def _publish_group(
     for chunk in chunks:
         body = {
             "labels": labels,
-            "publish": [_item(artifact) for artifact in chunk],
+            "publish": [_item(artifact.load()) for artifact in chunk],
             "atomic": options.atomic,
             "skip_invalid": options.skip_invalid,
             "force": len(chunks) > 1,
@@ -237,15 +237,14 @@ def _item(artifact: Artifact) -> dict[str, Any]:
     return {"artifact": msgspec.Raw(content), "digest": digest_of(content)}
 
 
-def _chunks(artifacts: Sequence[Artifact]) -> Iterator[list[Artifact]]:
-    chunk: list[Artifact] = []
+def _chunks(artifacts: Sequence[FoundArtifact]) -> Iterator[list[FoundArtifact]]:
+    chunk: list[FoundArtifact] = []
     size = 0
     for artifact in artifacts:
-        weight = sum(len(part.content) for part in artifact.parts)
-        if chunk and (size + weight > CHUNK_BYTES or len(chunk) == CHUNK_ITEMS):
+        if chunk and (size + artifact.size > CHUNK_BYTES or len(chunk) == CHUNK_ITEMS):
             yield chunk
             chunk, size = [], 0
         chunk.append(artifact)
-        size += weight
+        size += artifact.size
     if chunk:
         yield chunk

@@ -9,7 +9,7 @@ from gatesync.artifacts import canonical
 from gatesync.artifacts.description import describe
 from gatesync.artifacts.model import Artifact, Identity
 from gatesync.cli.output import Output
-from gatesync.cli.reading import Found
+from gatesync.cli.reading import Found, FoundArtifact
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import Target, call
 from gatesync.publisher.answers import ArtifactsAnswer, GatewaysAnswer
@@ -50,7 +50,7 @@ class DryRun(msgspec.Struct):
 def preview(
     target: Target,
     found: Found,
-    groups: Sequence[tuple[Sequence[str], Sequence[Artifact]]],
+    groups: Sequence[tuple[Sequence[str], Sequence[FoundArtifact]]],
     output: Output,
     *,
     atomic: bool,
@@ -97,7 +97,7 @@ def preview(
 async def plan_changes(
     client: HttpClient,
     labels: Sequence[str],
-    artifacts: Iterable[Artifact],
+    artifacts: Iterable[FoundArtifact],
     *,
     atomic: bool,
     skip_invalid: bool,
@@ -105,22 +105,22 @@ async def plan_changes(
     """Ask the publisher what publishing these to the labels would do, without their bytes."""
     request = PlanRequest(
         labels=tuple(labels),
-        publish=tuple(_item(artifact) for artifact in artifacts),
+        publish=tuple(_item(each.load()) for each in artifacts),
         atomic=atomic,
         skip_invalid=skip_invalid,
     )
     return await client.post("/v1/plans", request, ChangeAnswer)
 
 
-def claims_of(artifacts: Iterable[Artifact]) -> frozenset[str]:
+def claims_of(artifacts: Iterable[FoundArtifact]) -> frozenset[str]:
     """The keys of everything that these would own."""
-    return frozenset(claim.key for each in artifacts for claim in describe(each).claims)
+    return frozenset(claim.key for each in artifacts for claim in describe(each.load()).claims)
 
 
 async def _plan_group(
     client: HttpClient,
     labels: Sequence[str],
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[FoundArtifact],
     atomic: bool,
     skip_invalid: bool,
     result: DryRun,
@@ -162,12 +162,12 @@ def _item(artifact: Artifact) -> PlanItem:
     return PlanItem(entry, description.claims, description.references)
 
 
-def _doubtful(artifacts: Iterable[Artifact]) -> list[str]:
+def _doubtful(artifacts: Iterable[FoundArtifact]) -> list[str]:
     """What cannot be checked in these."""
     return [
         str(warning.within(str(artifact.identity)))
         for artifact in artifacts
-        for warning in describe(artifact).warnings
+        for warning in describe(artifact.load()).warnings
     ]
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gatesync.artifacts.canonical import encode
+from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import FOLDER_FILE, is_leftover
-from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label
 from gatesync.artifacts.paths import decode_name, encode_name
 from gatesync.cli.changing import PublishOptions, publish_found
 from gatesync.cli.documents import is_document
 from gatesync.cli.output import Output
-from gatesync.cli.reading import Found, read_artifacts
+from gatesync.cli.reading import Found, FoundArtifact, read_artifacts
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.sending import Waiting
 from gatesync.cli.session import CommandError, Target
@@ -62,7 +62,7 @@ def import_folder(
 class Labelled(NamedTuple):
     """Artifacts by label; all of them and what is wrong; and files that belong to none."""
 
-    artifacts: dict[str, list[Artifact]]
+    artifacts: dict[str, list[FoundArtifact]]
     found: Found
     strays: list[str]
 
@@ -120,11 +120,11 @@ class _Reading:
     """Artifacts in the course of being read, each once in its label."""
 
     def __init__(self, label: str | None) -> None:
-        self.artifacts: dict[str, list[Artifact]] = {}
+        self.artifacts: dict[str, list[FoundArtifact]] = {}
         self.found = Found([], [])
         self.strays: list[str] = []
         self._label = label
-        self._places: dict[tuple[str, object], tuple[Path, bytes]] = {}
+        self._places: dict[tuple[str, object], tuple[Path, str]] = {}
 
     def take(self, root: Path, place: Path, depth: int) -> None:
         """Read an artifact folder, or WSO2's JSON of one artifact, which `depth` names lead to.
@@ -151,22 +151,23 @@ class _Reading:
             self.found.problems.append(problem.within(str(root)))
             return None
 
-    def _add(self, label: str, artifact: Artifact, place: Path) -> None:
+    def _add(self, label: str, found: FoundArtifact, place: Path) -> None:
         try:
-            content = encode(artifact)
-        except (FormatError, ProblemsError) as error:
+            artifact = found.load()
+            digest = digest_of(encode(artifact))
+        except (FormatError, Problem, ProblemsError, OSError) as error:
             self.found.problems.append(Problem(str(error), where=str(place)))
             return
         for name in (artifact.identity, artifact.api_id):
-            other, same = self._places.setdefault((label, name), (place, content))
+            other, same = self._places.setdefault((label, name), (place, digest))
             if other == place:
                 continue
-            if same != content:
+            if same != digest:
                 reason = f"{artifact.identity}, or its api_id, is in {other} too, and differs there"
                 self.found.problems.append(Problem(reason, where=str(place)))
             return  # else it is the same from two labels, which go to one
-        self.artifacts.setdefault(label, []).append(artifact)
-        self.found.artifacts.append(artifact)
+        self.artifacts.setdefault(label, []).append(found)
+        self.found.artifacts.append(found)
 
 
 def _is_of_a_label(document: Path) -> bool:

@@ -2,14 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from gatesync.artifacts import canonical
 from gatesync.artifacts.base import is_base
 from gatesync.artifacts.description import describe
+from gatesync.artifacts.digests import Digest, digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact, Identity
@@ -26,10 +29,22 @@ from gatesync.cli.documents import documents_in, is_document
 from gatesync.cli.output import Output
 from gatesync.cli.trees import read_content, read_tree, tree_kind
 
-__all__ = ["Found", "read_artifacts"]
+__all__ = ["Found", "FoundArtifact", "read_artifacts"]
 
 FOLDER_FILE: Final = "artifact.toml"
 _PLACE: Final = re.compile(r"(?P<part>.*?)(:\d+)?: ", re.S)
+
+
+class FoundArtifact(msgspec.Struct, frozen=True):
+    """An artifact that was found sound, and is read again when it is needed.
+
+    Together they may be larger than memory. `size` is that of its files in bytes. `load` raises
+    `Problem`, `ProblemsError` or `OSError` where the files have changed meanwhile.
+    """
+
+    identity: Identity
+    size: int
+    load: Callable[[], Artifact]
 
 
 class Found(msgspec.Struct):
@@ -42,16 +57,17 @@ class Found(msgspec.Struct):
     WSO2 artifact JSON.
     """
 
-    artifacts: list[Artifact]
+    artifacts: list[FoundArtifact]
     problems: list[Problem]
     base: list[str] = []
     sources: dict[str, str] = {}
     secrets: list[str] = []
-    documents: dict[Identity, tuple[Path, Artifact]] = {}
+    documents: dict[Identity, tuple[Path, Digest]] = {}
 
-    def add(self, artifact: Artifact, files: Iterable[Path]) -> None:
+    def add(self, artifact: Artifact, files: Iterable[Path], load: Callable[[], Artifact]) -> None:
         """Take in an artifact, with the files of its parts in their order."""
-        self.artifacts.append(artifact)
+        size = sum(len(part.content) for part in artifact.parts)
+        self.artifacts.append(FoundArtifact(artifact.identity, size, load))
         for part, file in zip(artifact.parts, files, strict=True):
             self.sources[f"{artifact.identity}/{part.path}"] = str(file)
 
@@ -122,9 +138,11 @@ def _read_whole_tree(path: Path, kind: TreeKind, tenant: str | None, found: Foun
     files = read_tree(path, kind, problems)
     tree = artifacts_of(files, kind=kind, tenant=tenant or SUPER_TENANT)
     problems += tree.problems
-    for artifact in tree.artifacts:
+    for number, artifact in enumerate(tree.artifacts):
         below = files_of_tree([artifact], kind=kind, tenant=tenant or SUPER_TENANT)
-        found.add(artifact, (path / each for each in below))
+        found.add(
+            artifact, (path / each for each in below), partial(tree.artifacts.__getitem__, number)
+        )
     found.base += [str(path / each) for each in tree.base]
     if not (tree.artifacts or problems):
         reason = "holds no artifact"
@@ -169,10 +187,7 @@ def _read(path: Path, tenant: str | None, found: Found) -> None:
             return
         if path.is_file():
             _refuse_base(path, tenant or SUPER_TENANT)
-            content = read_content(path)
-            artifact = artifact_from_xml(content, path.name, tenant=tenant or SUPER_TENANT)
-        else:
-            artifact = artifact_from_files(_files(path), tenant=tenant)
+        artifact = _load(path, tenant)
         describe(artifact)
     except ProblemsError as error:
         found.problems += [problem.within(str(path)) for problem in error.problems]
@@ -183,17 +198,28 @@ def _read(path: Path, tenant: str | None, found: Found) -> None:
         found.problems.append(Problem(str(error), where=str(path)))
     else:
         files = [path] if path.is_file() else [path / part.path for part in artifact.parts]
-        found.add(artifact, files)
+        found.add(artifact, files, partial(_load, path, tenant))
+
+
+def _load(path: Path, tenant: str | None) -> Artifact:
+    """The artifact that a file or an artifact folder holds."""
+    if path.is_file() and is_document(path):
+        return artifact_from_wso2(read_content(path), "", tenant=tenant).artifact
+    if path.is_file():
+        return artifact_from_xml(read_content(path), path.name, tenant=tenant or SUPER_TENANT)
+    return artifact_from_files(_files(path), tenant=tenant)
 
 
 def _read_document(path: Path, tenant: str | None, found: Found) -> None:
     artifact, secrets = artifact_from_wso2(read_content(path), "", tenant=tenant)
     describe(artifact)
     found.secrets += (alias for alias in secrets if alias not in found.secrets)
-    other, same = found.documents.setdefault(artifact.identity, (path, artifact))
+    digest = digest_of(canonical.encode(artifact))
+    other, same = found.documents.setdefault(artifact.identity, (path, digest))
     if other == path:
-        found.add(artifact, (path / part.path for part in artifact.parts))
-    elif artifact != same:  # WSO2 keeps one for each label, and they may have become different
+        files = (path / part.path for part in artifact.parts)
+        found.add(artifact, files, partial(_load, path, tenant))
+    elif digest != same:  # WSO2 keeps one for each label, and they may have become different
         reason = f"holds {artifact.identity} too, and differs; publish one of them"
         raise Problem(f"{other} {reason}", where=path.name)
 

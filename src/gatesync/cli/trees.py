@@ -1,12 +1,12 @@
 """A server's tree on disk: which kind it is, and the files of it that are artifacts.
 
-Only where artifacts rest is looked at, and no more is held in memory than what rests there. A
-`repository` folder has databases, logs and libraries beside them.
+Only where artifacts rest is looked at: a `repository` folder has databases, logs and libraries
+beside them. No more of it is held in memory than the file that is asked for.
 """
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gatesync.artifacts.errors import Problem
@@ -20,7 +20,7 @@ from gatesync.artifacts.tree import (
     TreeKind,
 )
 
-__all__ = ["read_content", "read_tree", "tree_kind"]
+__all__ = ["TreeFiles", "read_content", "read_tree", "tree_kind"]
 
 _IN_CONFIGS = (*(folder for kind, folder in KINDS.items() if kind != "policy"), "synapse.xml")
 _IN_SERVER = (CONFIGS_FOLDER, POLICIES_FOLDER)
@@ -39,22 +39,43 @@ def tree_kind(folder: Path) -> TreeKind | None:
     return None
 
 
-def read_tree(root: Path, kind: TreeKind, problems: list[Problem]) -> dict[str, bytes]:
-    """Each file where artifacts rest, by its path below the root.
+class TreeFiles(Mapping[str, bytes]):
+    """The files of a tree by their paths below its root, each read when it is asked for.
 
-    What is no regular file, or cannot be read, is told in `problems`, by the same paths. Links
-    are not followed: they may lead out of the tree, or round in it.
+    Asking raises `Problem` where a file cannot be read, or no artifact can hold it.
     """
-    files: dict[str, bytes] = {}
-    for start in _starts(root, kind, problems):
-        for path in _files_below(root, start, problems):
-            try:
-                files[path] = read_content(root / path)
-            except Problem as problem:
-                problems.append(Problem(problem.reason, where=path))
-            except OSError as error:
-                problems.append(_unreadable(error, path))
-    return files
+
+    def __init__(self, root: Path, paths: Iterable[str]) -> None:
+        self._root = root
+        self._paths = dict.fromkeys(paths)
+
+    def __getitem__(self, path: str) -> bytes:
+        if path not in self._paths:
+            raise KeyError(path)
+        try:
+            return read_content(self._root / path)
+        except Problem as problem:
+            raise Problem(problem.reason, where=path) from None
+        except OSError as error:
+            raise _unreadable(error, path) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def read_tree(root: Path, kind: TreeKind, problems: list[Problem]) -> TreeFiles:
+    """The files where artifacts rest, by their paths below the root.
+
+    What is no regular file is told in `problems`, by the same paths. Links are not followed:
+    they may lead out of the tree, or round in it.
+    """
+    starts = _starts(root, kind, problems)
+    return TreeFiles(
+        root, [path for start in starts for path in _files_below(root, start, problems)]
+    )
 
 
 def read_content(path: Path) -> bytes:
