@@ -25,8 +25,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## show a real cluster at work: six processes, kills and losses, about a minute
 	@$(BIN)/python scripts/demo
 
-test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (TREES=DIR: with your server trees)
-	GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
+test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (DB=postgresql: one database only; TREES=DIR: your trees, too)
+	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 test-fast: $(STAMP) ## the tests that start no server, in less than 30 seconds
 	GATESYNC_TEST_BUDGET=0.2 $(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast

@@ -1,7 +1,9 @@
-"""What every test shares: with CI=true a skipped test is a failure."""
+"""What every test shares: databases, and that with CI=true a skipped test is a failure."""
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,12 +12,57 @@ from hypothesis import settings
 # test module can import them.
 pytest.register_assert_rewrite("tests.contracts", "tests.servers", "tests.gateway", "tests.faults")
 
+from tests.servers.database import Databases  # noqa: E402 (after what is said above)
+from tests.servers.mariadb import MariadbProcess, mariadb_server  # noqa: E402
+from tests.servers.postgresql import PostgresqlProcess, postgresql_server  # noqa: E402
+from tests.stores.sql_bench import SqliteFiles  # noqa: E402
+
 settings.register_profile("fast", max_examples=25)  # make test-fast: a first answer
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and
 # children inherit that. The tests that interrupt their children want them to hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+_chosen = os.environ.get("GATESYNC_TEST_DB") or ",".join(DATABASES)  # make test DB=...
+assert set(_chosen.split(",")) <= set(DATABASES), f"GATESYNC_TEST_DB: choose among {DATABASES}"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlProcess]:
+    """One server for all tests that leave it alive."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbProcess]:
+    """One server for all tests that leave it alive."""
+    with mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.fast if name == "sqlite" else ())
+        for name in _chosen.split(",")
+    ]
+)
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
+    """Where empty databases come from: the test runs on each kind."""
+    if request.param == "sqlite":
+        return SqliteFiles(tmp_path)
+    server: Databases = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    """The URL of an empty database."""
+    with databases.database() as url:
+        yield url
+
 
 _skips: list[str] = []
 

@@ -33,7 +33,7 @@ from gatesync.web.client import AnsweredError, Response, UnreachableError, open_
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
 from tests.contracts.store import StoreContract
-from tests.stores.sqlite import SqliteBench, opened
+from tests.stores.sql_bench import SqlBench, opened
 
 
 class ReadOverHttp:
@@ -101,7 +101,7 @@ class HttpBench:
 
     store: ReadOverHttp
 
-    def __init__(self, inner: SqliteBench, folder: Path) -> None:
+    def __init__(self, inner: SqlBench, folder: Path) -> None:
         self._inner = inner
         self._folder = folder
         self._publisher = Publisher(inner.store, None, "p")
@@ -132,7 +132,7 @@ async def _ready() -> tuple[bool, None]:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[HttpBench]:
-    async with opened(tmp_path / "store.db") as inner, AsyncExitStack() as stack:
+    async with opened(f"sqlite:///{tmp_path}/store.db") as inner, AsyncExitStack() as stack:
         bench = HttpBench(inner, tmp_path)
         await bench.open(stack)
         yield bench

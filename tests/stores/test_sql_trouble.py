@@ -1,4 +1,4 @@
-"""The SQL store when the file system or another process is in its way.
+"""SQLite when the file system or another process is in its way.
 
 Each time: a `StoreError` that says where and what, nothing half-done, and the same store works
 again when the trouble is over.
@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy import event
 
 from gatesync.stores import schema
-from gatesync.stores.sql import open_sql_store
+from gatesync.stores.sql import SqlOptions, open_sql_store
 from gatesync.stores.store import StoreError
 from tests.contracts.saves import asked, held, publish, revision
-from tests.stores.sqlite import SqliteBench, opened
+from tests.stores.sql_bench import SqlBench, opened
 
 pytestmark = pytest.mark.fast
 
@@ -37,8 +37,8 @@ connection.execute("ROLLBACK")
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[SqliteBench]:
-    async with opened(tmp_path / "store.db") as bench:
+async def bench(tmp_path: Path) -> AsyncIterator[SqlBench]:
+    async with opened(url_of(tmp_path / "store.db")) as bench:
         yield bench
 
 
@@ -66,11 +66,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.promise(3)
 async def test_a_full_disk_is_said_and_outlived(small_disk: Path) -> None:
     path = small_disk / "store.db"
-    async with opened(path) as bench:
+    async with opened(url_of(path)) as bench:
         await fill_and_empty(bench, small_disk)
 
 
-async def fill_and_empty(bench: SqliteBench, small_disk: Path) -> None:
+async def fill_and_empty(bench: SqlBench, small_disk: Path) -> None:
     await bench.store.save([asked("Shop", publish("First"))])
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
@@ -91,7 +91,7 @@ async def fill_and_empty(bench: SqliteBench, small_disk: Path) -> None:
 
 async def test_another_process_that_holds_the_lock_is_said_and_outlived(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    async with open_sql_store(url_of(path), busy_seconds=0.2) as store:
+    async with open_sql_store(url_of(path), SqlOptions(busy_timeout=0.2)) as store:
         await store.save([asked("Shop", publish("First"))])
         with locked_by_another_process(path):
             with pytest.raises(StoreError, match=r"store\.db.*locked"):
@@ -142,18 +142,18 @@ async def test_a_file_system_that_becomes_read_only_is_said(small_disk: Path) ->
         assert (await store.heads(["Shop"]))["Shop"].revision == 1
 
 
-async def test_a_connection_that_may_not_write_is_said_and_outlived(bench: SqliteBench) -> None:
+async def test_a_connection_that_may_not_write_is_said_and_outlived(bench: SqlBench) -> None:
     await bench.store.save([asked("Shop", publish("First"))])
 
     def only_query(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
         connection.execute("PRAGMA query_only = ON")
 
-    event.listen(bench.store._writing, "checkout", only_query)
+    event.listen(bench.store._writing.engine, "checkout", only_query)
     with pytest.raises(StoreError, match=r"store\.db.*readonly"):
         await bench.store.save([asked("Shop", publish("Second"))])
     assert await held(bench, "Shop") == {"First": b"<api/>"}
-    event.remove(bench.store._writing, "checkout", only_query)
-    event.listen(bench.store._writing, "checkout", write_again)
+    event.remove(bench.store._writing.engine, "checkout", only_query)
+    event.listen(bench.store._writing.engine, "checkout", write_again)
     await bench.store.save([asked("Shop", publish("Third"))])
     assert set(await held(bench, "Shop")) == {"First", "Third"}
 
@@ -166,7 +166,7 @@ def remount(folder: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 
-async def test_tables_of_a_later_version_are_said_and_kept(bench: SqliteBench) -> None:
+async def test_tables_of_a_later_version_are_said_and_kept(bench: SqlBench) -> None:
     await bench.store.save([asked("Shop", publish("First"))])
     await bench.close()
     path = bench.url.removeprefix("sqlite:///")
@@ -184,8 +184,8 @@ def set_format(path: str, number: int) -> None:
         connection.execute("UPDATE GS_STORE SET SCHEMA_FORMAT = ?", (number,))
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://u:pw@h/d", "x"])
-async def test_a_url_that_is_no_file_is_refused_without_its_password(url: str) -> None:
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "oracle://u:pw@h/d", "x"])
+async def test_a_url_that_is_no_store_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StoreError, match="sqlite:///PATH") as caught:
         async with open_sql_store(url):
             pass

@@ -1,11 +1,15 @@
-"""The tables of the SQL store.
+"""The tables of the SQL store: one set of definitions for every database.
 
 `AM_GW_PUBLISHED_API_DETAILS` and `AM_GW_API_ARTIFACTS` are WSO2's, with columns of our own
 added: they say what is served now. The log beside them says how it came to that: one head row a
 label, locked by whoever appends, and one row a change. Names of 255 follow WSO2's scripts.
+
+Text is compared byte by byte everywhere, and never padded: labels and names that differ in case,
+accents or a space at the end stay apart. Identifiers are never quoted, so that each database
+folds them as it does in WSO2's scripts.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -21,6 +25,8 @@ from sqlalchemy import (
     Text,
     func,
 )
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "SCHEMA_FORMAT",
@@ -37,125 +43,175 @@ __all__ = [
     "stores",
 ]
 
-SCHEMA_FORMAT: Final = 2
+SCHEMA_FORMAT: Final = 3
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
 metadata = MetaData()
 
-details = Table(
+
+def _text(length: int) -> TypeEngine[str]:
+    """Any characters."""
+    return (
+        String(length)
+        .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+        .with_variant(
+            mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_0900_bin"), "mysql"
+        )
+        .with_variant(
+            mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mariadb"
+        )
+    )
+
+
+def _ascii(length: int) -> TypeEngine[str]:
+    """What we make ourselves: digests in hex, UUIDs, instructions. Short in an index."""
+    return (
+        String(length)
+        .with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+        .with_variant(
+            mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+        )
+    )
+
+
+NAME: Final = _text(255)
+KIND: Final = _text(50)
+DIGEST: Final = _ascii(64)
+UUID: Final = _ascii(36)
+INSTRUCTION: Final = _ascii(20)
+CONTENT: Final = LargeBinary(ARTIFACT_BYTES).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+LARGE_TEXT: Final = Text().with_variant(
+    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+TIME: Final = DateTime().with_variant(mysql.TIMESTAMP(), "mysql", "mariadb")
+COUNTER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGERs only
+
+
+def _table(name: str, *items: Column[Any] | Index) -> Table:
+    options = {"engine": "InnoDB", "charset": "utf8mb4", "row_format": "DYNAMIC"}
+    known: dict[str, Any] = {
+        f"{dialect}_{option}": value
+        for dialect in ("mysql", "mariadb")
+        for option, value in options.items()
+    }
+    table: Table = Table(name, metadata, *items, quote=False, **known)
+    return table
+
+
+def _column(name: str, kind: Any, *more: Any, **options: Any) -> Column[Any]:
+    return Column(name, kind, *more, quote=False, **{"nullable": False, **options})
+
+
+def _index(name: str, *columns: str) -> Index:
+    return Index(name, *columns, quote=False)
+
+
+details = _table(
     "AM_GW_PUBLISHED_API_DETAILS",
-    metadata,
-    Column("API_ID", String(255), primary_key=True),
-    Column("TENANT_DOMAIN", String(255), nullable=False),
-    Column("API_PROVIDER", String(255)),
-    Column("API_NAME", String(255), nullable=False),
-    Column("API_VERSION", String(255), nullable=False),
-    Column("API_TYPE", String(50)),
-    Column("KIND", String(50), nullable=False),
-    Index("GS_DETAILS_NAME", "API_NAME"),
+    _column("API_ID", NAME, primary_key=True),
+    _column("TENANT_DOMAIN", NAME),
+    _column("API_PROVIDER", NAME, nullable=True),
+    _column("API_NAME", NAME),
+    _column("API_VERSION", NAME),
+    _column("API_TYPE", KIND, nullable=True),
+    _column("KIND", KIND),
+    _index("GS_DETAILS_NAME", "API_NAME"),
 )
 
-artifacts = Table(
+artifacts = _table(
     "AM_GW_API_ARTIFACTS",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("API_ID", String(255), ForeignKey(details.c.API_ID), primary_key=True),
-    Column("ARTIFACT", LargeBinary(ARTIFACT_BYTES), nullable=False),
-    Column("GATEWAY_INSTRUCTION", String(20), nullable=False),
-    Column("TIME_STAMP", DateTime, nullable=False, server_default=func.current_timestamp()),
-    Column("REVISION", BigInteger, nullable=False),
-    Column("DIGEST", String(64), nullable=False),
-    Column("SIZE", BigInteger, nullable=False),
-    Column("CONTEXT", String(255), nullable=False),
-    Index("GS_ARTIFACT_DIGEST", "DIGEST"),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("API_ID", NAME, ForeignKey(details.c.API_ID), primary_key=True),
+    _column("ARTIFACT", CONTENT),
+    _column("GATEWAY_INSTRUCTION", INSTRUCTION),
+    _column("TIME_STAMP", TIME, server_default=func.current_timestamp()),
+    _column("REVISION", BigInteger),
+    _column("DIGEST", DIGEST),
+    _column("CONTENT_SIZE", BigInteger),
+    _column("CONTEXT", NAME),
+    _index("GS_ARTIFACT_DIGEST", "DIGEST"),
 )
 """What each label holds now. Un-publishing keeps the row and flips the instruction."""
 
-stores = Table(
+stores = _table(
     "GS_STORE",
-    metadata,
-    Column("ID", Integer, primary_key=True, autoincrement=False),
-    Column("EPOCH", String(36), nullable=False),
-    Column("SCHEMA_FORMAT", Integer, nullable=False),
+    _column("ID", Integer, primary_key=True, autoincrement=False),
+    _column("EPOCH", UUID),
+    _column("SCHEMA_FORMAT", Integer),
 )
 
-heads = Table(
+heads = _table(
     "GS_HEAD",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("REVISION", BigInteger, nullable=False),
-    Column("DIGEST", String(64), nullable=False),
-    Column("ARTIFACT_COUNT", BigInteger, nullable=False),
-    Column("FLOOR", BigInteger, nullable=False),
-    Column("CONFIRMATION_ID", String(36)),
-    Column("CONFIRMED_REVISION", BigInteger),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("REVISION", BigInteger),
+    _column("DIGEST", DIGEST),
+    _column("ARTIFACT_COUNT", BigInteger),
+    _column("FLOOR", BigInteger),
+    _column("CONFIRMATION_ID", NAME, nullable=True),
+    _column("CONFIRMED_REVISION", BigInteger, nullable=True),
 )
 
-change_sets = Table(
+change_sets = _table(
     "GS_CHANGE_SET",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("REVISION", BigInteger, primary_key=True, autoincrement=False),
-    Column("PREVIOUS_REVISION", BigInteger, nullable=False),
-    Column("DIGEST", String(64), nullable=False),
-    Column("ARTIFACT_COUNT", BigInteger, nullable=False),
-    Column("PUBLISHED_AT", BigInteger, nullable=False, comment="milliseconds since 1970"),
-    Column("PUBLISHER", String(255), nullable=False),
-    Column("AUTHOR", String(255), nullable=False, comment="whose token it was"),
-    Column("ORIGIN", String(255), nullable=False, comment="from where"),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("REVISION", BigInteger, primary_key=True, autoincrement=False),
+    _column("PREVIOUS_REVISION", BigInteger),
+    _column("DIGEST", DIGEST),
+    _column("ARTIFACT_COUNT", BigInteger),
+    _column("PUBLISHED_AT", BigInteger, comment="milliseconds since 1970"),
+    _column("PUBLISHER", NAME),
+    _column("AUTHOR", NAME, comment="whose token it was"),
+    _column("ORIGIN", NAME, comment="from where"),
 )
 
-changes = Table(
+changes = _table(
     "GS_CHANGE",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("API_ID", String(255), primary_key=True),
-    Column("REVISION", BigInteger, primary_key=True, autoincrement=False),
-    Column("GATEWAY_INSTRUCTION", String(20), nullable=False),
-    Column("DIGEST", String(64), nullable=False),
-    Column("SIZE", BigInteger, nullable=False),
-    Column("CONTEXT", String(255), nullable=False),
-    Index("GS_CHANGE_REVISION", "GATEWAY_LABEL", "REVISION"),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("API_ID", NAME, primary_key=True),
+    _column("REVISION", BigInteger, primary_key=True, autoincrement=False),
+    _column("ORDINAL", Integer, comment="the place of the change in its change set, from 0"),
+    _column("GATEWAY_INSTRUCTION", INSTRUCTION),
+    _column("DIGEST", DIGEST),
+    _column("CONTENT_SIZE", BigInteger),
+    _column("CONTEXT", NAME),
+    _index("GS_CHANGE_REVISION", "GATEWAY_LABEL", "REVISION"),
+    _index("GS_CHANGE_DIGEST", "DIGEST"),
 )
 """The log. The primary key answers "what did the label hold at R" by one walk of its index."""
 
-old_contents = Table(
+old_contents = _table(
     "GS_OLD_CONTENT",
-    metadata,
-    Column("NUMBER", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("DIGEST", String(64), nullable=False),
-    Column("ARTIFACT", LargeBinary(ARTIFACT_BYTES), nullable=False),
-    Index("GS_OLD_CONTENT_DIGEST", "DIGEST"),
+    _column("CONTENT_NUMBER", COUNTER, primary_key=True),
+    _column("DIGEST", DIGEST),
+    _column("ARTIFACT", CONTENT),
+    _index("GS_OLD_CONTENT_DIGEST", "DIGEST"),
 )
 """Contents that no label holds any more, but kept revisions name. Append-only, so that the
 bytes are written in order; two rows with one digest are harmless."""
 
-claims = Table(
+claims = _table(
     "GS_CLAIM",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("CLAIM", String(64), primary_key=True),
-    Column("API_ID", String(255), nullable=False),
-    Index("GS_CLAIM_OWNER", "GATEWAY_LABEL", "API_ID"),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("CLAIM", DIGEST, primary_key=True),
+    _column("API_ID", NAME),
+    _index("GS_CLAIM_OWNER", "GATEWAY_LABEL", "API_ID"),
 )
 """Names that have one owner in a label: the primary key is the last word on it."""
 
-references = Table(
+references = _table(
     "GS_REFERENCE",
-    metadata,
-    Column("GATEWAY_LABEL", String(255), primary_key=True),
-    Column("CLAIM", String(64), primary_key=True),
-    Column("API_ID", String(255), primary_key=True),
-    Index("GS_REFERENCE_OWNER", "GATEWAY_LABEL", "API_ID"),
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("CLAIM", DIGEST, primary_key=True),
+    _column("API_ID", NAME, primary_key=True),
+    _index("GS_REFERENCE_OWNER", "GATEWAY_LABEL", "API_ID"),
 )
 """Which artifact needs which name: what they need is not removed unasked."""
 
-requests = Table(
+requests = _table(
     "GS_REQUEST",
-    metadata,
-    Column("IDEMPOTENCY_KEY", String(255), primary_key=True),
-    Column("FINGERPRINT", String(64), nullable=False),
-    Column("OUTCOME", Text, nullable=False),
-    Column("SAVED_AT", BigInteger, nullable=False, comment="milliseconds since 1970"),
-    Index("GS_REQUEST_AGE", "SAVED_AT"),
+    _column("IDEMPOTENCY_KEY", NAME, primary_key=True),
+    _column("FINGERPRINT", DIGEST),
+    _column("OUTCOME", LARGE_TEXT),
+    _column("SAVED_AT", BigInteger, comment="milliseconds since 1970"),
+    _index("GS_REQUEST_AGE", "SAVED_AT"),
 )

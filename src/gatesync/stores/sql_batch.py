@@ -8,12 +8,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
-    Update,
     bindparam,
     delete,
-    exists,
     insert,
-    select,
     update,
 )
 
@@ -21,6 +18,7 @@ from gatesync.artifacts.changes import Change, Head
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
+from gatesync.stores.sql_contents import insert_old, keep_old, write_artifacts
 from gatesync.stores.store import SaveOutcome
 
 __all__ = ["Loaded", "SavedOutcome", "write_batch"]
@@ -28,8 +26,6 @@ __all__ = ["Loaded", "SavedOutcome", "write_batch"]
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
 _INSERT_DETAILS: Final = insert(schema.details)
-_INSERT_ARTIFACTS: Final = insert(schema.artifacts)
-_INSERT_OLD: Final = insert(schema.old_contents)
 _INSERT_SETS: Final = insert(schema.change_sets)
 _INSERT_CHANGES: Final = insert(schema.changes)
 _INSERT_CLAIMS: Final = insert(schema.claims)
@@ -42,27 +38,10 @@ def _is(table: Table, *names: str) -> list[ColumnElement[bool]]:
     return [table.c[name] == bindparam(f"b_{name}") for name in names]
 
 
-def _setting(table: Table, *names: str) -> Update:
-    """An update of these columns by the parameters `b_NAME`, of the row with this primary key."""
-    keys = [column.name for column in table.primary_key]
-    values: dict[Any, Any] = {name: bindparam(f"b_{name}") for name in names}
-    return update(table).where(*_is(table, *keys)).values(values)
-
-
-_FLIPPED: Final = ("GATEWAY_INSTRUCTION", "REVISION", "DIGEST", "SIZE", "CONTEXT")
-_FLIP_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED)
-_UPDATE_ARTIFACTS: Final = _setting(schema.artifacts, *_FLIPPED, "ARTIFACT")
 _UPDATE_HEADS: Final = update(schema.heads).where(*_is(schema.heads, "GATEWAY_LABEL"))
 _DELETE_CLAIMS: Final = delete(schema.claims).where(*_is(schema.claims, "GATEWAY_LABEL", "CLAIM"))
 _DELETE_REFERENCES: Final = delete(schema.references).where(
     *_is(schema.references, "GATEWAY_LABEL", "CLAIM", "API_ID")
-)
-_KEEP_OLD: Final = insert(schema.old_contents).from_select(
-    ["DIGEST", "ARTIFACT"],
-    select(schema.artifacts.c.DIGEST, schema.artifacts.c.ARTIFACT).where(
-        *_is(schema.artifacts, "GATEWAY_LABEL", "API_ID"),
-        ~exists().where(schema.old_contents.c.DIGEST == schema.artifacts.c.DIGEST),
-    ),
 )
 
 
@@ -117,7 +96,7 @@ def _write_details(connection: Connection, loaded: Loaded) -> None:
             API_NAME=identity.name,
             API_VERSION=identity.version,
         )
-        for api_id, identity in loaded.identities.items()
+        for api_id, identity in sorted(loaded.identities.items())
         if api_id not in loaded.known
     ]
     if rows:
@@ -152,14 +131,10 @@ def _write_artifacts(
             continue
         row["ARTIFACT"] = contents[row["DIGEST"]]
         (new if before is None else changed).append(row)
-    passed = [dict(DIGEST=digest, ARTIFACT=contents[digest]) for digest in passing & set(contents)]
-    if passed:
-        connection.execute(_INSERT_OLD, passed)
-    if new:
-        connection.execute(_INSERT_ARTIFACTS, new)
-    _keep_old_contents(connection, changed)
-    for rows in (changed, flipped):
-        _update(connection, rows)
+    insert_old(connection, {digest: contents[digest] for digest in passing & set(contents)})
+    places = ((row["GATEWAY_LABEL"], row["API_ID"]) for row in changed)
+    keep_old(connection, {place: loaded.rows[place].DIGEST for place in places})
+    write_artifacts(connection, new, changed, flipped)
 
 
 def _artifact_row(label: str, change: Change, revision: int) -> dict[str, Any]:
@@ -169,23 +144,9 @@ def _artifact_row(label: str, change: Change, revision: int) -> dict[str, Any]:
         GATEWAY_INSTRUCTION=change.instruction.value,
         REVISION=revision,
         DIGEST=change.entry.digest,
-        SIZE=change.entry.size,
+        CONTENT_SIZE=change.entry.size,
         CONTEXT=change.entry.context,
     )
-
-
-def _keep_old_contents(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Move the bytes that these rows hold now to where kept revisions find them."""
-    for row in rows:
-        place = {"b_GATEWAY_LABEL": row["GATEWAY_LABEL"], "b_API_ID": row["API_ID"]}
-        connection.execute(_KEEP_OLD, place)
-
-
-def _update(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        statement = _UPDATE_ARTIFACTS if "ARTIFACT" in rows[0] else _FLIP_ARTIFACTS
-        renamed = [{f"b_{name}": value for name, value in row.items()} for row in rows]
-        connection.execute(statement, renamed)
 
 
 def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
@@ -210,12 +171,13 @@ def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, Save
                     GATEWAY_LABEL=each.label,
                     API_ID=change.entry.api_id,
                     REVISION=each.revision,
+                    ORDINAL=ordinal,
                     GATEWAY_INSTRUCTION=change.instruction.value,
                     DIGEST=change.entry.digest,
-                    SIZE=change.entry.size,
+                    CONTENT_SIZE=change.entry.size,
                     CONTEXT=change.entry.context,
                 )
-                for change in each.changes
+                for ordinal, change in enumerate(each.changes)
             ]
     if sets:
         connection.execute(_INSERT_SETS, sets)
@@ -272,7 +234,7 @@ def _write_requests(
     connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]
 ) -> None:
     rows = []
-    for request, outcome in written:
+    for request, outcome in sorted(written, key=lambda each: each[0].key):
         saved = SavedOutcome(
             tuple((each.label, each.revision) for each in outcome.change_sets), outcome.heads
         )

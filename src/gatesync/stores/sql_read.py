@@ -1,7 +1,7 @@
 """Reading the logs: plain functions on one connection, inside the caller's transaction."""
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Row, Select, exists, func, select
 
@@ -37,8 +37,10 @@ __all__ = [
 IN_VALUES: Final = 500  # values in one IN list: some drivers stop at 999 parameters
 DELTA_MAX: Final = 10_000  # beyond that many changes a list is cheaper than the difference
 
+_T = TypeVar("_T")
 
-def chunked(values: Sequence[str]) -> Iterator[Sequence[str]]:
+
+def chunked(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Cut into slices that fit one IN list."""
     for start in range(0, len(values), IN_VALUES):
         yield values[start : start + IN_VALUES]
@@ -166,7 +168,8 @@ def read_change_sets(
     removed = _removed(connection, label, first, last)
     mine = (changes.c.GATEWAY_LABEL == label) & changes.c.REVISION.between(first, last)
     found: dict[int, list[Change]] = {each.REVISION: [] for each in sets}
-    for row in connection.execute(_with_identity().where(mine)):
+    in_order = _with_identity().where(mine).order_by(changes.c.REVISION, changes.c.ORDINAL)
+    for row in connection.execute(in_order):
         if _published(row):
             change = Change(Instruction.PUBLISH, entry_of(row, identity_of(row)))
         else:
@@ -219,7 +222,7 @@ def entry_of(row: Row[Any], identity: Identity) -> Entry:
         version=identity.version,
         context=row.CONTEXT,
         digest=row.DIGEST,
-        size=row.SIZE,
+        size=row.CONTENT_SIZE,
         revision=row.REVISION,
     )
 

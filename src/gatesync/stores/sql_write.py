@@ -9,19 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    Connection,
-    Select,
-    Table,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Column, Connection, Select, Table, bindparam, insert, select
+from sqlalchemy.dialects import postgresql
 
 from gatesync.artifacts.changes import Entry, Head, Instruction
 from gatesync.artifacts.model import Identity
@@ -36,13 +25,9 @@ from gatesync.stores.sql_read import (
     read_change_set,
     read_heads,
 )
-from gatesync.stores.store import Refused, SaveOutcome, outcome_of
+from gatesync.stores.store import Refused, SaveOutcome, StoreError, outcome_of
 
-__all__ = ["append", "compact", "lock_heads", "preview"]
-
-
-REQUESTS_KEPT_MS: Final = 7 * 24 * 3600 * 1000  # how long an idempotency key is remembered
-DIGESTS_KEPT: Final = 100_000  # revisions below the floor that can still prove a history
+__all__ = ["append", "lock_heads", "make_heads", "preview"]
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
 
@@ -70,6 +55,9 @@ _LOCK_HEADS: Final = (
     select(schema.heads)
     .where(schema.heads.c.GATEWAY_LABEL.in_(bindparam("values", expanding=True)))
     .order_by(schema.heads.c.GATEWAY_LABEL)
+    # A scan of the table would wait for the labels of others, too.
+    .with_hint(schema.heads, "FORCE INDEX (PRIMARY)", "mysql")
+    .with_hint(schema.heads, "FORCE INDEX (PRIMARY)", "mariadb")
     .with_for_update()
 )
 _NEW_HEAD: Final[dict[str, Any]] = {
@@ -78,7 +66,13 @@ _NEW_HEAD: Final[dict[str, Any]] = {
     "ARTIFACT_COUNT": 0,
     "FLOOR": 0,
 }
-_INSERT_HEADS: Final = insert(schema.heads)
+_MAKE_HEADS: Final = (
+    insert(schema.heads)
+    .prefix_with("OR IGNORE", dialect="sqlite")
+    .prefix_with("IGNORE", dialect="mysql")
+    .prefix_with("IGNORE", dialect="mariadb")
+)
+_MAKE_HEADS_POSTGRESQL: Final = postgresql.insert(schema.heads).on_conflict_do_nothing()
 
 # By idempotency key: the fingerprint of what was asked, and the answer.
 _Known: TypeAlias = dict[str, tuple[str, SaveOutcome | Refused]]
@@ -88,13 +82,12 @@ def append(
     connection: Connection, epoch: str, requests: Sequence[SaveRequest]
 ) -> list[SaveOutcome | Refused]:
     """Plan and write a batch. What is planned is written, whole; what is refused is not there."""
+    heads = lock_heads(connection, epoch, _labels_of(requests))  # promise 2: in commit order
     known = _answered_before(connection, epoch, {request.key for request in requests})
     fresh: dict[str, SaveRequest] = {}
     for request in requests:
         if request.key not in known:
             fresh.setdefault(request.key, request)  # of two with one key, the first is planned
-    labels = _labels_of(fresh.values())
-    heads = lock_heads(connection, epoch, labels)  # promise 2: revisions in commit order
     loaded = _load(connection, heads, list(fresh.values()))
     written: list[tuple[SaveRequest, SaveOutcome]] = []
     for request in fresh.values():
@@ -120,64 +113,27 @@ def _labels_of(requests: Iterable[SaveRequest]) -> list[str]:
     return sorted({label for each in requests for label in each.labels}, key=str.encode)
 
 
+def make_heads(connection: Connection, labels: Iterable[str]) -> None:
+    """Make the head rows that are missing: in a transaction of its own, before they are locked."""
+    is_postgresql = connection.dialect.name == "postgresql"
+    rows = [dict(_NEW_HEAD, GATEWAY_LABEL=label) for label in sorted(labels, key=str.encode)]
+    connection.execute(_MAKE_HEADS_POSTGRESQL if is_postgresql else _MAKE_HEADS, rows)
+
+
 def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dict[str, Head]:
-    """Create what is missing, then lock the head rows, in byte order of the label.
+    """Lock the head rows, in byte order of the label.
 
     The order is what keeps two publishers from waiting for each other in a circle.
     """
-    found = _select_heads(connection, epoch, labels)
-    missing = [dict(_NEW_HEAD, GATEWAY_LABEL=label) for label in labels if label not in found]
-    if not missing:
-        return found
-    connection.execute(_INSERT_HEADS, missing)
-    return _select_heads(connection, epoch, labels)
-
-
-def _select_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dict[str, Head]:
-    return {
+    heads = {
         row.GATEWAY_LABEL: head_of(row, epoch)
         for some in chunked(labels)
         for row in connection.execute(_LOCK_HEADS, {"values": some})
     }
-
-
-def compact(connection: Connection, epoch: str, label: str, keep: int) -> int:
-    """Drop what no revision from the new floor on needs; answer with the floor."""
-    _forget_requests(connection)
-    head = lock_heads(connection, epoch, [label])[label]
-    heads, changes = schema.heads, schema.changes
-    old = connection.scalar(select(heads.c.FLOOR).where(heads.c.GATEWAY_LABEL == label)) or 0
-    floor = max(int(old), head.revision - keep)
-    if floor == old:
-        return floor
-    newer = changes.alias()
-    superseded = exists().where(
-        newer.c.GATEWAY_LABEL == label,
-        newer.c.API_ID == changes.c.API_ID,
-        newer.c.REVISION > changes.c.REVISION,
-        newer.c.REVISION <= floor,
-    )
-    gone = (changes.c.GATEWAY_LABEL == label) & (changes.c.REVISION <= floor)
-    gone &= superseded | (changes.c.GATEWAY_INSTRUCTION == Instruction.REMOVE.value)
-    digests = set(connection.scalars(select(changes.c.DIGEST).where(gone)))
-    connection.execute(delete(changes).where(gone))
-    sets = schema.change_sets
-    forgotten = (sets.c.GATEWAY_LABEL == label) & (sets.c.REVISION < floor - DIGESTS_KEPT)
-    connection.execute(delete(sets).where(forgotten))
-    for some in chunked(sorted(digests)):
-        used = set(connection.scalars(select(changes.c.DIGEST).where(changes.c.DIGEST.in_(some))))
-        unused = [digest for digest in some if digest not in used]
-        connection.execute(
-            delete(schema.old_contents).where(schema.old_contents.c.DIGEST.in_(unused))
-        )
-    connection.execute(update(heads).where(heads.c.GATEWAY_LABEL == label).values(FLOOR=floor))
-    return floor
-
-
-def _forget_requests(connection: Connection) -> None:
-    saved_at = schema.requests.c.SAVED_AT
-    newest = connection.scalar(select(func.max(saved_at))) or 0
-    connection.execute(delete(schema.requests).where(saved_at < newest - REQUESTS_KEPT_MS))
+    for label in labels:
+        if label not in heads:
+            raise StoreError(f"label {label!r} has lost its head row; repeat the request")
+    return heads
 
 
 def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:

@@ -1,0 +1,107 @@
+"""PostgreSQL, MySQL and MariaDB: how a connection to each is made.
+
+Writing is READ COMMITTED: whoever got the lock sees what the one before committed. Reading is a
+snapshot, so that a head, its floor and its rows are of one moment.
+"""
+
+import math
+from typing import Any, Final
+
+from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy.engine import URL
+
+from gatesync.stores.sql_options import SqlOptions
+
+__all__ = ["mysql_engines", "postgresql_engines"]
+
+# A lock must not outlast the publisher that took it: the server throws out one that is frozen
+# within a transaction when its deadline has passed.
+_POSTGRESQL_LIMITS: Final = (
+    "SELECT set_config('statement_timeout', %(ms)s, false),"
+    " set_config('lock_timeout', %(ms)s, false),"
+    " set_config('idle_in_transaction_session_timeout', %(ms)s, false),"
+    " set_config('timezone', 'UTC', false)"
+)
+_MYSQL_LIMITS: Final = "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = %(s)s"
+_MARIADB_LIMITS: Final = "SET SESSION idle_transaction_timeout = %(s)s, max_statement_time = %(s)s"
+_READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
+
+
+def postgresql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
+    """The engine that writes and the one that reads."""
+    url = url.set(drivername="postgresql+psycopg")
+    arguments = {
+        "client_encoding": "utf8",
+        "connect_timeout": str(max(2, math.ceil(options.connect_timeout))),
+    }
+    arguments = {name: value for name, value in arguments.items() if name not in url.query}
+    writing = _engine(url, "READ COMMITTED", 1, arguments, options)
+    reading = _engine(url, "REPEATABLE READ", options.readers, arguments, options)
+
+    def limit(connection: Any, _record: Any) -> None:
+        connection.execute(_POSTGRESQL_LIMITS, {"ms": str(math.ceil(options.deadline * 1000))})
+        connection.commit()
+
+    def only_read(connection: Any, _record: Any) -> None:
+        connection.read_only = True
+
+    for engine in (writing, reading):
+        event.listen(engine, "connect", limit)
+    event.listen(reading, "connect", only_read)
+    return writing, reading
+
+
+def mysql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
+    """The same. The server is asked which of the two it is: that decides the collations.
+
+    Raises:
+        SQLAlchemyError: it cannot be reached.
+    """
+    arguments = {
+        "charset": "utf8mb4",
+        "binary_prefix": True,  # bytes are not taken for text in the connection's charset
+        "sql_mode": "STRICT_ALL_TABLES",  # what does not fit is refused, never cut off
+        "connect_timeout": max(1, math.ceil(options.connect_timeout)),
+        "read_timeout": options.deadline,
+        "write_timeout": options.deadline,
+    }
+    is_mariadb = _is_mariadb(url, {**arguments, "read_timeout": options.connect_timeout})
+    url = url.set(drivername="mariadb+pymysql" if is_mariadb else "mysql+pymysql")
+    writing = _engine(url, "READ COMMITTED", 1, arguments, options)
+    reading = _engine(url, "REPEATABLE READ", options.readers, arguments, options)
+    limits = [_MYSQL_LIMITS, _MARIADB_LIMITS] if is_mariadb else [_MYSQL_LIMITS]
+
+    def limit(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            for statement in limits:
+                cursor.execute(statement, {"s": math.ceil(options.deadline)})
+
+    def only_read(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_READ_ONLY)
+
+    for engine in (writing, reading):
+        event.listen(engine, "connect", limit)
+    event.listen(reading, "connect", only_read)
+    return writing, reading
+
+
+def _is_mariadb(url: URL, arguments: dict[str, Any]) -> bool:
+    url = url.set(drivername="mysql+pymysql")
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    with engine.connect():
+        return bool(getattr(engine.dialect, "is_mariadb", False))
+
+
+def _engine(
+    url: URL, isolation: Any, connections: int, arguments: dict[str, Any], options: SqlOptions
+) -> Engine:
+    return create_engine(
+        url,
+        isolation_level=isolation,
+        connect_args=arguments,
+        pool_size=connections,
+        max_overflow=0,
+        pool_recycle=math.ceil(options.recycle_after),
+        pool_reset_on_return=None,  # every transaction is ended where it was begun
+    )
