@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
@@ -103,7 +102,9 @@ async def _listing(gateway: Gateway) -> dict[str, str] | None:
 
 async def _digest(gateway: Gateway, api_id: str) -> str | None:
     try:
-        answer = await gateway.client.request("GET", f"/v1/held/{quote(api_id, safe='')}")
+        answer = await gateway.client.request(
+            "GET", "/v1/held/content", params=[("api_id", api_id)]
+        )
     except (UnreachableError, AnsweredError):
         return None
     return hashlib.sha256(answer.body).hexdigest()

@@ -308,8 +308,8 @@ class _Answering:
             return self.held
         return GatewayStatus("gw1", "memory", True, True, 1, 0, {}, {}, ())
 
-    async def request(self, method: str, path: str) -> Response:
-        assert (method, path) == ("GET", "/v1/held/a")
+    async def request(self, method: str, path: str, params: list[tuple[str, str]]) -> Response:
+        assert (method, path, params) == ("GET", "/v1/held/content", [("api_id", "a")])
         return Response(200, {}, next(self.sent))
 
 

@@ -163,15 +163,15 @@ def test_separate_processes_and_each_label_reaches_its_own_gateway(tmp_path: Pat
 
 
 def test_its_admin_http_shows_the_bytes_that_it_serves(cluster: Place) -> None:
-    body = publishing(document("admin"))
+    body = publishing(document("admin", api_id="ids/may/be/paths"))
     answer = cluster.ask("/v1/changes", method="POST", body=body).json()
     entry = answer["change_sets"][0]["changes"][0]["entry"]
     until(lambda: cluster.held().get("admin") == entry["digest"], "it is served")
     token = cluster.admin_token()
-    served = ask(cluster.gateway, f"/v1/held/{entry['api_id']}", token=token)
+    served = ask(cluster.gateway, f"/v1/held/content?api_id={entry['api_id']}", token=token)
     assert served.status == 200
     assert served.body == cluster.ask(f"/v1/contents/{entry['digest']}").body
     for api_id in ("nobody", "..%2f..", "%00", "%ff", "x" * 1000):
-        missing = ask(cluster.gateway, f"/v1/held/{api_id}", token=token)
+        missing = ask(cluster.gateway, f"/v1/held/content?api_id={api_id}", token=token)
         assert missing.status == 404, missing.body
         assert missing.json()["reasons"]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import quote
 
 import msgspec
 
@@ -236,8 +235,8 @@ class _Gateway:
 
     async def contents(self, items: Sequence[_Item]) -> Mapping[str, bytes]:
         async def fetch(item: _Item) -> bytes:
-            path = f"/v1/held/{quote(item.api_id, safe='')}"
-            return (await self._client.request("GET", path)).body
+            named = [("api_id", item.api_id)]
+            return (await self._client.request("GET", "/v1/held/content", params=named)).body
 
         try:
             async with asyncio.TaskGroup() as group:  # the client's pool bounds how many at once

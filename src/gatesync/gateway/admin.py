@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
-from litestar.params import FromPath
+from litestar.params import FromQuery
 
 from gatesync.engines.engine import Engine
 from gatesync.gateway.informer import Informer
@@ -144,8 +144,8 @@ async def get_held(request: _Ask) -> HeldAnswer:
     return HeldAnswer(tuple(held))
 
 
-@get("/v1/held/{api_id:str}")
-async def get_content(request: _Ask, api_id: FromPath[str]) -> Response[bytes]:
+@get("/v1/held/content")
+async def get_content(request: _Ask, api_id: FromQuery[str]) -> Response[bytes]:
     """The canonical form that the engine serves under an api_id, byte for byte."""
     content = request.app.state.engine.content(api_id)
     if content is None:
