@@ -5,6 +5,7 @@ import pytest
 
 from gatesync.config import Checked, ConfigProblem, Loaded, check, load
 
+TABLE = "database.sync_runtime_artifacts_db"  # of the database
 Write = Callable[[str], Path]
 
 
@@ -38,3 +39,8 @@ class Reading:
 @pytest.fixture
 def reading(write: Write) -> Reading:
     return Reading(write)
+
+
+def table(**keys: object) -> str:
+    """The database section with these keys."""
+    return f"[{TABLE}]\n" + "\n".join(f"{name} = {value!r}" for name, value in keys.items())

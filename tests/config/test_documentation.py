@@ -33,7 +33,7 @@ def test_every_known_key_is_documented_and_every_documented_key_is_known() -> No
 
 def test_each_key_says_whose_it_is() -> None:
     for key, (_, _, whose) in rows().items():
-        ours = key.startswith("gatesync.") or key == "apim.gateway.environment.labels"
+        ours = key.startswith("gatesync.") or key.endswith((".environment.labels", ".read_url"))
         assert whose == ("gatesync" if ours else "WSO2"), key
 
 

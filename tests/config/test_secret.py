@@ -86,11 +86,14 @@ def test_no_message_repeats_a_secret(reading: Reading, line: str) -> None:
 
 
 def test_urls_lose_what_should_not_be_shown() -> None:
-    assert masked("https://u:p@h/x?Password=p&a=1") == "https://***@h/x?Password=***&a=1"
+    assert masked("https://u:p@h/x?Password=p&a=1") == "https://***@h/x?Password=***"
     assert masked("jdbc:oracle:thin:scott/tiger@h:1521") == "jdbc:oracle:thin:***@h:1521"
-    assert repr(SecretUrl("jdbc:mysql://h/d?user=a&amp;password=p")) == (
+    assert repr(SecretUrl("jdbc:mysql://h/d?user=a&amp;password=p;q&x=r")) == (
         "jdbc:mysql://h/d?user=a&amp;password=***"
     )
+    assert repr(SecretUrl("jdbc:mysql://h/d?p%61ssword=p@q")) == "jdbc:mysql://***"
+    assert repr(SecretUrl("jdbc:mysql:u:p@h")) == "jdbc:mysql:***@h"
+    assert repr(SecretUrl("u:p@h")) == "***"
     assert masked("nats://h:4222") == "nats://h:4222"
 
 

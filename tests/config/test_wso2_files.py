@@ -137,7 +137,9 @@ def test_the_documented_gateway_block_is_taken_without_a_word(reading: Reading) 
 
 def test_a_whole_packs_file_is_taken_and_what_is_not_ours_is_one_note(reading: Reading) -> None:
     loaded = reading.load(PACK)
-    (amqp,) = loaded.warnings
+    h2, amqp = loaded.warnings
+    assert h2.key == "database.apim_db.type"
+    assert "use one of mysql, mariadb, postgresql, sqlite. A publisher cannot start" in h2.message
     assert amqp.key == "apim.event_hub.event_listening_endpoints"
     assert "NATS" in amqp.message
     assert loaded.note == (
@@ -157,4 +159,4 @@ def test_a_whole_packs_file_is_taken_and_what_is_not_ours_is_one_note(reading: R
     assert loaded.settings.gateway.skip_list.local_entries == ("file.xml",)
     assert loaded.settings.database.key == "database.apim_db"
     assert loaded.settings.database.type == "h2"
-    assert loaded.settings.database.sqlite_path is None
+    assert loaded.settings.database.source is None

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
 from gatesync.cli.session import write_client_file
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
@@ -153,20 +154,22 @@ def _make_data(settings: Settings) -> None:
         raise ConfigError([ConfigProblem(reason, "gatesync.data")]) from error
 
 
-def _open_store(settings: Settings) -> contextlib.AbstractAsyncContextManager[Saver]:
+@asynccontextmanager
+async def _open_store(settings: Settings) -> AsyncIterator[Saver]:
     open_store = load_adapter(
         "gatesync.stores",
         settings.publisher.artifact_saver,
         "apim.sync_runtime_artifacts.publisher.artifact_saver",
     )
     database = settings.database
-    if database.sqlite_path is None:
-        reason = f"type {database.type!r} is not served by this version; it stores in SQLite"
-        raise ConfigError([ConfigProblem(reason, f"{database.key}.type")])
-    opened: contextlib.AbstractAsyncContextManager[Saver] = open_store(
-        f"sqlite:///{database.sqlite_path}"
-    )
-    return opened
+    if database.refusal is not None:
+        raise ConfigError([database.refusal])
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            saver = await stack.enter_async_context(open_store(database.source, database.options))
+        except StoreError as error:
+            raise explain(error, database) from error
+        yield saver
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-__all__ = ["Address", "is_loopback", "parse_address"]
+__all__ = ["PORT_MAX", "Address", "is_ipv6", "is_loopback", "parse_address"]
 
 PORT_MAX = 65_535
 _ADDRESS = re.compile(
@@ -52,7 +52,7 @@ def parse_address(text: str, offset: int = 0) -> Address:
     Raises `ValueError` when it has another form or the port leaves 0 to 65535.
     """
     match = _ADDRESS.fullmatch(text)
-    if match is None or (match["six"] and not _is_ipv6(match["six"])):
+    if match is None or (match["six"] and not is_ipv6(match["six"])):
         raise ValueError('must be "HOST:PORT", such as "127.0.0.1:9640" or "[::1]:9640"')
     port = int(match["port"])
     shifted = port + offset if port else 0
@@ -61,7 +61,8 @@ def parse_address(text: str, offset: int = 0) -> Address:
     return Address(match["six"] or match["host"], shifted)
 
 
-def _is_ipv6(text: str) -> bool:
+def is_ipv6(text: str) -> bool:
+    """Whether it is an IPv6 address, without brackets."""
     try:
         ipaddress.IPv6Address(text)
     except ValueError:

@@ -1,12 +1,11 @@
-"""Values that must never be shown: passwords and tokens."""
+"""Secrets of a configuration: from a file, and encoded so that they do not show."""
 
-import hmac
-import re
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gatesync.config.problems import ConfigError, ConfigProblem
+from gatesync.secret import MASK, Secret, SecretUrl, masked, names_a_secret
 
 __all__ = [
     "MASK",
@@ -18,75 +17,12 @@ __all__ = [
     "read_secret_file",
 ]
 
-MASK = "***"
-_SECRET_NAME = re.compile(r"passw|pwd|secret|token|credential|connectionproperties", re.IGNORECASE)
-_USERINFO = re.compile(r"(//|:thin:).*@")  # greedy: a password may hold any character
-_QUERY_PASSWORD = re.compile(
-    r"([?&;](?:amp;)?[^=&;]*(?:passw|pwd|secret|token)[^=&;]*=)[^&;]*", re.I
-)
 _FILE_MAX_BYTES = 64 * 1024
-
-
-class Secret:
-    """A text that prints as `***` wherever it is shown; `reveal()` gives it.
-
-    It is no `str` on purpose: neither a type checker nor an encoder takes it for one, so that
-    it cannot be logged, formatted or sent by mistake.
-    """
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself, for the one place that needs it."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return MASK
-
-    __str__ = __repr__
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not pickled or copied; pass the object itself")
-
-
-class SecretUrl(Secret):
-    """A URL that may hold a password; it prints without user information and passwords."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return masked(self._text)
-
-    __str__ = __repr__
 
 
 def encode_masked(value: Any) -> str:
     """An `enc_hook` for msgspec: secrets as `***`, paths and addresses as their text."""
     return str(value)
-
-
-def masked(text: str) -> str:
-    """The text without a URL's user information and without passwords in its query."""
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", _USERINFO.sub(rf"\1{MASK}@", text))
-
-
-def names_a_secret(name: str) -> bool:
-    """Whether something of this name (a key, an environment variable) is best not shown."""
-    return bool(_SECRET_NAME.search(name))
 
 
 def read_secret_file(path: Path, key: str = "") -> Secret:

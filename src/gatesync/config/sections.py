@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from gatesync.config import kinds
 from gatesync.config.addresses import Address
+from gatesync.config.database import read_database
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
 from gatesync.config.settings import (
-    DatabaseSettings,
     EnvironmentSettings,
     EventHubSettings,
     GatewaySettings,
@@ -62,7 +62,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         gateway=_gateway(reader, offset, folder),
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=_event_hub(reader, publisher.listen, folder),
-        database=_database(reader, data, folder),
+        database=read_database(reader, data, folder),
         environments=_environments(reader),
     )
 
@@ -177,44 +177,6 @@ def _event_hub(reader: Reader, publisher: Address, folder: Path) -> EventHubSett
         credentials_file=ours.optional("credentials_file", kinds.path_in(folder)),
         adapter=ours.read("adapter", kinds.text, "nats"),
     )
-
-
-def _database(reader: Reader, data: Path, folder: Path) -> DatabaseSettings:
-    own = "database.sync_runtime_artifacts_db"
-    given = reader.lookup(tuple(own.split("."))) is not None
-    fallback = reader.lookup(("database", "apim_db")) is not None
-    table = reader.section("database.apim_db" if fallback and not given else own)
-    secret_url = table.optional("url", kinds.database_url)
-    url = secret_url.reveal() if secret_url is not None else None
-    is_sqlite_url = url is not None and url.startswith("jdbc:sqlite:")
-    sort = table.derived("type", kinds.text, _type_of(url), "from the url" if url else "embedded")
-    sort = sort.lower()
-    if sort == "sqlite" and url is not None and not is_sqlite_url:
-        table.problem("url", 'must be "jdbc:sqlite:PATH" for type "sqlite"')
-    if sort != "sqlite" and is_sqlite_url:
-        table.problem("type", 'must be "sqlite" for a url that begins with jdbc:sqlite:')
-    path = (url or "").removeprefix("jdbc:sqlite:")
-    if is_sqlite_url and (not path or path.startswith((":", "file:")) or "\0" in path):
-        table.problem("url", "must name a file after jdbc:sqlite: (nothing is kept in memory)")
-    return DatabaseSettings(
-        key=".".join(map(str, table.path)),
-        type=sort,
-        url=secret_url,
-        username=table.optional("username", kinds.any_text),
-        password=table.optional("password", kinds.password),
-        driver=table.read("driver", kinds.any_text, "", also="driverClassName") or None,
-        pool_options=table.read("pool_options", kinds.scalars, {}),
-        sqlite_path=(folder / path if is_sqlite_url else data / "artifacts.db")
-        if sort == "sqlite"
-        else None,
-    )
-
-
-def _type_of(url: str | None) -> str:
-    """The kind of database that a URL is for: `mysql` of `jdbc:mysql://...`."""
-    if url is None:
-        return "sqlite"
-    return url.removeprefix("jdbc:").partition(":")[0].strip() or "unknown"
 
 
 def _environments(reader: Reader) -> tuple[EnvironmentSettings, ...]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import msgspec
 
 from gatesync.config.addresses import Address
-from gatesync.config.secret import Secret, SecretUrl
+from gatesync.config.problems import ConfigProblem
+from gatesync.secret import Secret, SecretUrl
+from gatesync.stores.sql_options import SqlOptions
+from gatesync.stores.sql_source import SqlSource
 
 __all__ = [
     "DatabaseSettings",
@@ -135,10 +138,11 @@ class EventHubSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where artifacts rest. For SQLite `sqlite_path` says where; else `url` is as it was given.
+    """Where artifacts rest: what the file says, and what comes of it.
 
     `key` is the table that the values come from: `database.sync_runtime_artifacts_db` or
-    `database.apim_db`. `type` is in lower case.
+    `database.apim_db`. `source` is what the store opens, `read_source` a replica that may be
+    read from. Without a `source`, `refusal` says why it cannot be opened.
     """
 
     key: str
@@ -148,7 +152,11 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     password: Secret | None
     driver: str | None
     pool_options: Mapping[str, str | int | float | bool | Secret]
-    sqlite_path: Path | None
+    read_url: SecretUrl | None
+    source: SqlSource | None
+    read_source: SqlSource | None
+    options: SqlOptions
+    refusal: ConfigProblem | None
 
 
 class EnvironmentSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from gatesync.stores import schema, sql_compact, sql_history, sql_read, sql_writ
 from gatesync.stores.sql_opening import make_engines, prepare, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_running import ConstraintError, Lane
+from gatesync.stores.sql_source import SqlSource
 from gatesync.stores.store import (
     PAGE_ENTRIES,
     Behind,
@@ -37,13 +38,13 @@ _T = TypeVar("_T")
 
 @asynccontextmanager
 async def open_sql_store(
-    url: str | URL, options: SqlOptions | None = None
+    url: str | URL | SqlSource, options: SqlOptions | None = None
 ) -> AsyncIterator["SqlStore"]:
     """Open the database, make what is missing in it, and close it at the end.
 
     Args:
         url: `sqlite:///PATH`, `postgresql://...`, `mysql://...` or `mariadb://...`; a driver in
-            it (`postgresql+...`) is not heeded.
+            it (`postgresql+...`) is not heeded. A source says more: TLS, several hosts.
         options: times and numbers, where they should not be the usual ones.
 
     Raises:

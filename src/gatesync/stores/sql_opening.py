@@ -12,7 +12,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gatesync.stores import schema
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_servers import mysql_engines, postgresql_engines
+from gatesync.stores.sql_source import SqlSource
 from gatesync.stores.sql_sqlite import sqlite_engines
+from gatesync.stores.sql_url import sql_url
 from gatesync.stores.store import StoreError
 
 __all__ = ["make_engines", "prepare", "shown"]
@@ -28,14 +30,15 @@ _MAKERS: Final = {
 }
 
 
-def make_engines(url: str | URL, options: SqlOptions) -> tuple[Engine, Engine]:
-    """The engine that writes and the one that reads. A driver that the URL names is not heeded.
+def make_engines(url: str | URL | SqlSource, options: SqlOptions) -> tuple[Engine, Engine]:
+    """The engine that writes and the one that reads. A driver that a URL names is not heeded.
 
     Raises:
         StoreError: the URL cannot be used, its driver is not installed, or there is no answer.
     """
+    source = url if isinstance(url, SqlSource) else None
     try:
-        parsed = make_url(url)
+        parsed = sql_url(url) if isinstance(url, SqlSource) else make_url(url)
     except ArgumentError:
         raise StoreError(f"the database URL cannot be read; write {_FORMS}") from None
     where = shown(parsed)
@@ -43,7 +46,7 @@ def make_engines(url: str | URL, options: SqlOptions) -> tuple[Engine, Engine]:
     if backend not in _MAKERS:
         raise StoreError(f"database {where}: {backend} is not supported; write {_FORMS}")
     try:
-        return _MAKERS[backend](parsed, options)
+        return _MAKERS[backend](parsed, options, source)
     except ModuleNotFoundError as error:
         extra = "postgresql" if backend == "postgresql" else "mysql"
         raise StoreError(

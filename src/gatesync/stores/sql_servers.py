@@ -5,12 +5,15 @@ snapshot, so that a head, its floor and its rows are of one moment.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 
 from gatesync.stores.sql_options import SqlOptions
+from gatesync.stores.sql_source import DatabaseHost, SqlSource
+from gatesync.stores.sql_url import connect_arguments, try_hosts_in_order
 
 __all__ = ["mysql_engines", "postgresql_engines"]
 
@@ -27,14 +30,17 @@ _MARIADB_LIMITS: Final = "SET SESSION idle_transaction_timeout = %(s)s, max_stat
 _READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
 
 
-def postgresql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
-    """The engine that writes and the one that reads."""
+def postgresql_engines(
+    url: URL, options: SqlOptions, source: SqlSource | None = None
+) -> tuple[Engine, Engine]:
+    """The engine that writes and the one that reads. `source` has what the URL does not say."""
     url = url.set(drivername="postgresql+psycopg")
-    arguments = {
+    arguments: dict[str, Any] = {
         "client_encoding": "utf8",
         "connect_timeout": str(max(2, math.ceil(options.connect_timeout))),
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
+    arguments |= connect_arguments(source) if source else {}
     writing = _engine(url, "READ COMMITTED", 1, arguments, options)
     reading = _engine(url, "REPEATABLE READ", options.readers, arguments, options)
 
@@ -51,13 +57,15 @@ def postgresql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
     return writing, reading
 
 
-def mysql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
+def mysql_engines(
+    url: URL, options: SqlOptions, source: SqlSource | None = None
+) -> tuple[Engine, Engine]:
     """The same. The server is asked which of the two it is: that decides the collations.
 
     Raises:
         SQLAlchemyError: it cannot be reached.
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "charset": "utf8mb4",
         "binary_prefix": True,  # bytes are not taken for text in the connection's charset
         "sql_mode": "STRICT_ALL_TABLES",  # what does not fit is refused, never cut off
@@ -65,10 +73,14 @@ def mysql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
         "read_timeout": options.deadline,
         "write_timeout": options.deadline,
     }
-    is_mariadb = _is_mariadb(url, {**arguments, "read_timeout": options.connect_timeout})
+    arguments |= connect_arguments(source) if source else {}
+    hosts = source.hosts if source else ()
+    is_mariadb = _is_mariadb(url, {**arguments, "read_timeout": options.connect_timeout}, hosts)
     url = url.set(drivername="mariadb+pymysql" if is_mariadb else "mysql+pymysql")
     writing = _engine(url, "READ COMMITTED", 1, arguments, options)
     reading = _engine(url, "REPEATABLE READ", options.readers, arguments, options)
+    for engine in (writing, reading):
+        try_hosts_in_order(engine, hosts)
     limits = [_MYSQL_LIMITS, _MARIADB_LIMITS] if is_mariadb else [_MYSQL_LIMITS]
 
     def limit(connection: Any, _record: Any) -> None:
@@ -86,9 +98,10 @@ def mysql_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
     return writing, reading
 
 
-def _is_mariadb(url: URL, arguments: dict[str, Any]) -> bool:
+def _is_mariadb(url: URL, arguments: dict[str, Any], hosts: Sequence[DatabaseHost]) -> bool:
     url = url.set(drivername="mysql+pymysql")
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    try_hosts_in_order(engine, hosts)
     with engine.connect():
         return bool(getattr(engine.dialect, "is_mariadb", False))
 

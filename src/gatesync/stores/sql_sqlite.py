@@ -18,7 +18,7 @@ __all__ = ["sqlite_engines"]
 _POLL_SECONDS: Final = 0.02  # SQLite asks four times in them
 
 
-def sqlite_engines(url: URL, options: SqlOptions) -> tuple[Engine, Engine]:
+def sqlite_engines(url: URL, options: SqlOptions, _source: object = None) -> tuple[Engine, Engine]:
     """The engine that writes and the one that reads; the file is created where it is missing.
 
     Raises:

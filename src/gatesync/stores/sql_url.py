@@ -56,8 +56,10 @@ def try_hosts_in_order(engine: Engine, hosts: Sequence[DatabaseHost]) -> None:
     """Make an engine whose driver knows one host try several (PostgreSQL's does it itself).
 
     The next host is tried when one cannot be connected to, for whatever reason that it gives;
-    the last one's reason is what is raised.
+    the last one's reason is what is raised. With fewer than two there is nothing to do.
     """
+    if len(hosts) < 2:
+        return
 
     @event.listens_for(engine, "do_connect")
     def connect(
