@@ -39,6 +39,7 @@ __all__ = ["Form", "export_gateway", "export_labels", "make_form"]
 
 BATCH_BYTES: Final = 16 * 1024 * 1024  # of canonical bytes in memory at a time
 ATTEMPTS: Final = 3  # to read what changes while it is read
+NAMED: Final = 10  # of what is left out, to people
 
 Form = Callable[[str, Artifact], dict[str, bytes]]
 """The files of an artifact in a label, by their paths below the exported folder.
@@ -378,8 +379,10 @@ def _refused_by_gateway(url: str, error: AnsweredError) -> CommandError:
 
 def _tell(exported: Exported, output: Output) -> int:
     output.document(exported)
-    for reason in exported.left_out:
+    for reason in exported.left_out[:NAMED]:
         output.note(f"left out: {reason}")
+    if (more := len(exported.left_out) - NAMED) > 0:
+        output.note(f"left out: {more} more of other kinds; --json names them")
     for head in exported.heads:
         count = _count(head.digest.count, "artifact")
         output.line(f"{head.label}: {count} at revision {head.revision}")
