@@ -22,8 +22,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## show a real cluster at work: six processes, kills and losses, about a minute
-	@$(BIN)/python scripts/demo
+demo: $(STAMP) ## show a real cluster at work, about a minute (DB=postgresql or mariadb: stored there)
+	@$(BIN)/python scripts/demo --database $(or $(DB),sqlite)
 
 test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (DB=postgresql: one database only; TREES=DIR: your trees, too)
 	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered

@@ -9,14 +9,18 @@ def main() -> int:
     """Read the arguments and run; 0 when everything was where it should be, else 1."""
     if not __package__:  # run as a folder: then the folder itself is on the path, not its parent
         sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    from demo.database import DATABASES
     from demo.story import run
 
     parser = argparse.ArgumentParser(prog="demo", description="A gatesync cluster at work.")
     parser.add_argument("--keep", action="store_true", help="keep the folder, with all the logs")
     parser.add_argument("--quick", action="store_true", help="fewer artifacts and measurements")
     parser.add_argument("--folder", type=Path, help="must not exist yet; default: build/demo")
+    parser.add_argument(
+        "--database", choices=DATABASES, default="sqlite", help="where the publisher stores"
+    )
     chosen = parser.parse_args()
-    return run(chosen.folder, keep=chosen.keep, quick=chosen.quick)
+    return run(chosen.folder, keep=chosen.keep, quick=chosen.quick, database=chosen.database)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cluster: a traffic manager, a publisher on SQLite, three gateways; each a process."""
+"""The cluster: a traffic manager, a publisher, three gateways; each a process."""
 
 import asyncio
 import os

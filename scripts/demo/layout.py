@@ -1,6 +1,8 @@
 """Who is in the cluster, where they listen, and each one's deployment.toml."""
 
+import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +52,7 @@ listen = "{listen}"
 token_file = "token"
 admin_token = "{admin_token}"
 """
+_DATABASE: Final = "database.sync_runtime_artifacts_db"
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -62,8 +65,11 @@ class Layout(msgspec.Struct, frozen=True):
     admin_tokens: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path) -> "Layout":
-        """Choose ports and secrets, and write the configurations into a new folder."""
+    def make(cls, folder: Path, database: Mapping[str, str]) -> "Layout":
+        """Choose ports and secrets, and write the configurations into a new folder.
+
+        `database` has the keys of the publisher's database section; none is SQLite.
+        """
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2 + len(GATEWAYS))]
         layout = cls(
             folder=folder,
@@ -74,7 +80,8 @@ class Layout(msgspec.Struct, frozen=True):
         )
         layout.faults.mkdir(parents=True)
         layout._write("traffic-manager", _TRAFFIC_MANAGER)
-        layout._write("publisher", _PUBLISHER)
+        section = "".join(f"{key} = {json.dumps(value)}\n" for key, value in database.items())
+        layout._write("publisher", _PUBLISHER, f"\n[{_DATABASE}]\n{section}")
         for name in GATEWAYS:
             layout._write(name, _GATEWAY)
         return layout
@@ -101,7 +108,7 @@ class Layout(msgspec.Struct, frozen=True):
         """Give a gateway its token."""
         write_private_file(self.folder / name / "token", token.encode() + b"\n")
 
-    def _write(self, name: str, settings: str) -> None:
+    def _write(self, name: str, settings: str, more: str = "") -> None:
         text = (_COMMON + settings).format(
             name=name,
             heartbeat_ms=HEARTBEAT_SECONDS * 1000,
@@ -112,4 +119,4 @@ class Layout(msgspec.Struct, frozen=True):
             admin_token=self.admin_tokens.get(name),
         )
         self.config(name).parent.mkdir()
-        write_private_file(self.config(name), text.encode())
+        write_private_file(self.config(name), (text + more).encode())

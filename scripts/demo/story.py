@@ -14,6 +14,7 @@ from typing import Final
 import psutil
 
 from demo.cluster import Cluster, open_cluster
+from demo.database import Database, open_database
 from demo.layout import GATEWAYS, HEARTBEAT_SECONDS, Layout
 from demo.processes import DemoError
 from demo.stage import Stage, say
@@ -33,7 +34,7 @@ when a process was started. Heartbeats: each {HEARTBEAT_SECONDS:g} s here, 5 s b
 FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
 
 
-def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
+def run(folder: Path | None, *, keep: bool, quick: bool, database: str = "sqlite") -> int:
     """Run the demo; the last line on standard output is one JSON document.
 
     Args:
@@ -41,6 +42,7 @@ def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
             `build/demo` of the checkout, where what earlier runs have left is removed.
         keep: do not remove the folder at the end.
         quick: fewer artifacts and measurements.
+        database: where the publisher stores, one of `DATABASES`.
     """
     if folder is None:
         _sweep()
@@ -50,7 +52,7 @@ def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
         return 2
     tally = Tally(len(GATEWAYS))
     try:
-        asyncio.run(_until_stopped(folder.resolve(), tally, quick=quick))
+        asyncio.run(_until_stopped(folder.resolve(), tally, quick=quick, database=database))
     except (DemoError, UnreachableError, AnsweredError, OSError, ExceptionGroup) as error:
         for each in _leaves(error):
             tally.fail(f"{type(each).__name__}: {each}")
@@ -81,23 +83,25 @@ def _remove_empty(*folders: Path) -> None:
             folder.rmdir()
 
 
-async def _until_stopped(folder: Path, tally: Tally, *, quick: bool) -> None:
+async def _until_stopped(folder: Path, tally: Tally, *, quick: bool, database: str) -> None:
     """Tell the story; SIGTERM ends it as Ctrl-C does."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        await _tell(folder, tally, quick=quick)
+        with open_database(database) as opened:
+            await _tell(folder, tally, opened, quick=quick)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _tell(folder: Path, tally: Tally, *, quick: bool) -> None:
+async def _tell(folder: Path, tally: Tally, database: Database | None, *, quick: bool) -> None:
     began = time.monotonic()
     for line in _PROLOGUE.splitlines():
         say(line, 0)
-    async with open_cluster(Layout.make(folder)) as cluster:
-        _introduce(cluster, time.monotonic() - began)
+    layout = Layout.make(folder, database.keys if database else {})
+    async with open_cluster(layout) as cluster:
+        _introduce(cluster, database, time.monotonic() - began)
         stage = Stage(cluster, tally, folder / "input")
         for number, (step, options) in enumerate(_steps(quick=quick), 1):
             say()
@@ -119,10 +123,12 @@ def _steps(*, quick: bool) -> list[tuple[Step, dict[str, int]]]:
     return [(step, counts.get(step, {})) for step in STEPS]
 
 
-def _introduce(cluster: Cluster, seconds: float) -> None:
+def _introduce(cluster: Cluster, database: Database | None, seconds: float) -> None:
     addresses = {"traffic-manager": cluster.layout.broker, "publisher": cluster.layout.publisher}
     addresses |= cluster.layout.gateways
     say()
+    if database:
+        say(f"{database.kind:<16} pid {database.pid:<8} {database.address}")
     for process in cluster.processes:
         label = GATEWAYS.get(process.name, "")
         address = addresses[process.name]

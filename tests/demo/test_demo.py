@@ -1,6 +1,7 @@
 """The demo itself, with fewer artifacts: its last line, and what it leaves behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,19 +12,23 @@ import psutil
 import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo"
+DATABASES = (os.environ.get("GATESYNC_TEST_DB") or "sqlite,postgresql,mariadb").split(",")
 
 
 @pytest.mark.promise(1)
 @pytest.mark.promise(3)
 @pytest.mark.timeout(170)
-def test_the_short_demo_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_the_short_demo_loses_nothing_and_leaves_nothing(tmp_path: Path, database: str) -> None:
     folder = tmp_path / "demo"
-    command = [sys.executable, str(DEMO), "--quick", "--folder", str(folder)]
+    options = ["--quick", "--folder", str(folder), "--database", database]
+    command = [sys.executable, str(DEMO), *options]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=160, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
+    assert (f"   {database} " in done.stdout) == (database != "sqlite")
     latency = summary.pop("publish_to_all_ms")
     assert summary == {"ok": True, "artifacts": 13, "gateways": 3, "in_step": 3, "lost": 0}
     assert 0 < latency["p50"] <= latency["p99"]

@@ -38,9 +38,7 @@ _MISTAKES: Final = (
         "TLS is not as the url asks for; mend sslMode and sslrootcert, or the server",
     ),
 )
-_UNREACHED: Final = (
-    r"refused|resolve|translate host|not known|timeout|timed out|unreachable|no route|\b2003\b"
-)
+_UNREACHED: Final = r"refused|resolve|translate host|not known|timeout|timed out|unreachable|no route|closed the|\b2003\b|\b2013\b"
 
 
 def explain(error: StoreError, database: DatabaseSettings) -> Exception:
@@ -56,11 +54,11 @@ def explain(error: StoreError, database: DatabaseSettings) -> Exception:
     for pattern, key, advice in _MISTAKES:
         if re.search(pattern, reason, re.IGNORECASE):
             user = f" as {source.username}" if source.username else ""
-            problem = f"{source}{user}: {reason}: {advice}"
+            problem = f"{source}{user}: {reason}; {advice}"
             return ConfigError([ConfigProblem(problem, f"{database.key}.{key}")])
     if re.search(_UNREACHED, reason, re.IGNORECASE):
         reason += (
-            f": start the database, or mend host and port in {database.key}.url. gatesync does "
+            f"; start the database, or mend host and port in {database.key}.url. gatesync does "
             "not wait for a database; let the service manager start it again"
         )
     return StoreError(f"{source}: {reason}")
