@@ -38,7 +38,10 @@ _MISTAKES: Final = (
         "TLS is not as the url asks for; mend sslMode and sslrootcert, or the server",
     ),
 )
-_UNREACHED: Final = r"refused|resolve|translate host|not known|timeout|timed out|unreachable|no route|closed the|\b2003\b|\b2013\b"
+_UNREACHED: Final = (
+    r"refused|resolve|translate host|not known|timeout|timed out|unreachable|no route"
+    r"|closed the|\b2003\b|\b2013\b"
+)
 
 
 def explain(error: StoreError, database: DatabaseSettings) -> Exception:
