@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     Text,
     func,
 )
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 from sqlalchemy.types import TypeEngine
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
 SCHEMA_FORMAT: Final = 3
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
+MSSQL_COLLATION: Final = "Latin1_General_100_BIN2_UTF8"
+
 metadata = MetaData()
 
 
@@ -60,6 +63,7 @@ def _text(length: int) -> TypeEngine[str]:
         .with_variant(
             mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_nopad_bin"), "mariadb"
         )
+        .with_variant(mssql.VARCHAR(length, collation=MSSQL_COLLATION), "mssql")
     )
 
 
@@ -71,6 +75,7 @@ def _ascii(length: int) -> TypeEngine[str]:
         .with_variant(
             mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
         )
+        .with_variant(mssql.VARCHAR(length, collation=MSSQL_COLLATION), "mssql")
     )
 
 
@@ -79,11 +84,21 @@ KIND: Final = _text(50)
 DIGEST: Final = _ascii(64)
 UUID: Final = _ascii(36)
 INSTRUCTION: Final = _ascii(20)
-CONTENT: Final = LargeBinary(ARTIFACT_BYTES).with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
-LARGE_TEXT: Final = Text().with_variant(
-    mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+CONTENT: Final = (
+    LargeBinary(ARTIFACT_BYTES)
+    .with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+    .with_variant(LargeBinary(), "mssql")
 )
-TIME: Final = DateTime().with_variant(mysql.TIMESTAMP(), "mysql", "mariadb")
+LARGE_TEXT: Final = (
+    Text()
+    .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+    .with_variant(Text(collation=MSSQL_COLLATION), "mssql")
+)
+TIME: Final = (
+    DateTime()
+    .with_variant(mysql.TIMESTAMP(), "mysql", "mariadb")
+    .with_variant(oracle.TIMESTAMP(), "oracle")
+)
 COUNTER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGERs only
 
 
@@ -181,7 +196,7 @@ changes = _table(
 
 old_contents = _table(
     "GS_OLD_CONTENT",
-    _column("CONTENT_NUMBER", COUNTER, primary_key=True),
+    _column("CONTENT_NUMBER", COUNTER, Identity(), primary_key=True),
     _column("DIGEST", DIGEST),
     _column("ARTIFACT", CONTENT),
     _index("GS_OLD_CONTENT_DIGEST", "DIGEST"),
