@@ -93,6 +93,24 @@ class Compacting:
         await bench.catch_up()
         assert await bench.store.contents([digest]) == {}
 
+    async def test_the_last_contents_of_what_was_removed_go_too(self, bench: Bench) -> None:
+        gone, held_twice = publish("A", "1"), publish("B", "2")
+        digests = [gone.entry.digest, held_twice.entry.digest]
+        await saved(bench, asked("Shop", gone), asked(("Shop", "Cafe"), held_twice))
+        await saved(bench, asked("Shop", remove("A"), remove("B"), publish("C", "3")))
+        await bench.store.compact("Shop", keep=2)
+        await bench.catch_up()
+        assert set(await bench.store.contents(digests)) == {digests[1]}  # B goes at 4
+        await bench.store.compact("Shop", keep=0)
+        await bench.catch_up()
+        assert await held(bench, "Cafe") == {"B": b"2"}
+        await saved(bench, asked("Cafe", remove("B")))
+        await bench.store.compact("Cafe", keep=0)
+        await bench.catch_up()
+        assert await bench.store.contents(digests) == {}
+        await saved(bench, asked("Shop", gone))
+        assert await held(bench, "Shop") == {"A": b"1", "C": b"3"}
+
     async def test_a_compacted_label_goes_on(self, bench: Bench) -> None:
         await saved(bench, asked("Shop", publish("A"), publish("B"), remove("A")))
         await bench.store.compact("Shop", keep=0)

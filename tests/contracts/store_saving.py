@@ -100,6 +100,17 @@ class Saving:
         everything = await bench.store.change_sets("Shop", 0, 100)
         assert tuple(everything) == first.change_sets + then.change_sets
 
+    async def test_changes_stay_in_the_order_of_the_request(self, bench: Bench) -> None:
+        await saved(bench, asked("Shop", [publish(name) for name in "CAB"]))
+        steps = [publish("D"), remove("B"), publish("C", "2"), remove("A")]
+        [outcome] = await saved(bench, asked("Shop", steps))
+        log = await bench.store.change_sets("Shop", 0, 2)
+        assert [[change.entry.name for change in each.changes] for each in log] == [
+            ["C", "A", "B"],
+            ["D", "B", "C", "A"],
+        ]
+        assert log[1] == outcome.change_sets[0]
+
     async def test_publishing_what_is_held_makes_no_revision(self, bench: Bench) -> None:
         await saved(bench, asked("Shop", publish("Menu")))
         [outcome] = await saved(bench, asked("Shop", publish("Menu")))

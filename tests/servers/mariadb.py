@@ -88,4 +88,4 @@ def mariadb_server() -> Iterator[MariadbProcess]:
         try:
             yield process
         finally:
-            process.kill()
+            process.stop()

@@ -12,8 +12,13 @@ from sqlalchemy import URL
 
 from tests.servers.database import PASSWORD, USER, DatabaseProcess, private_folder, run_once
 
-# fsync is on, as it is by default.
-SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200")
+# What is not here is as it is by default: fsync is on.
+SETTINGS = (
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "max_connections=200",
+    "dynamic_shared_memory_type=mmap",  # in its folder: a kill leaves nothing in /dev/shm
+)
 
 
 class PostgresqlProcess(DatabaseProcess):
@@ -75,7 +80,7 @@ def postgresql_server() -> Iterator[PostgresqlProcess]:
         try:
             yield server
         finally:
-            server.kill()
+            server.stop()
 
 
 def _programs() -> Path | None:

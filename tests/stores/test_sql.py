@@ -1,12 +1,16 @@
 import os
 import stat
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
+from gatesync.artifacts.planning import Publish, Remove
+from gatesync.stores import schema, sql_compact
 from gatesync.stores.store import Refused, SaveOutcome
-from tests.contracts.saves import asked, held, publish, remove, revision
+from tests.contracts.saves import asked, held, publish, remove, revision, saved
 from tests.contracts.store import StoreContract
 from tests.stores.sql_bench import SqlBench, opened
 
@@ -42,6 +46,48 @@ async def test_64_requests_with_one_invalid_are_63_outcomes_in_one_commit(
     assert revisions == list(range(1, 64))
     assert isinstance(answers[40], Refused)
     assert set(await held(bench, "Shop")) == {f"N{n}" for n in range(64) if n != 40}
+
+
+async def test_old_contents_that_came_back_are_not_kept_twice(bench: SqlBench) -> None:
+    items = [publish("A", text) for text in ("1", "2", "1")]
+    await saved(bench, *(asked("Shop", item) for item in items[:2]))
+    await saved(bench, asked("Shop", items[2]))
+    assert await old_contents(bench) == {items[0].entry.digest, items[1].entry.digest}
+    await bench.store.compact("Shop", keep=1)
+    assert await old_contents(bench) == {items[1].entry.digest}
+    await bench.store.compact("Shop", keep=0)
+    assert await old_contents(bench) == set()
+    assert await held(bench, "Shop") == {"A": b"1"}
+
+
+async def test_compaction_goes_in_steps(bench: SqlBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql_compact, "STEP", 3)
+    await saved(bench, *(asked("Shop", publish("A", f"{number}")) for number in range(10)))
+    assert await bench.store.compact("Shop", keep=2) == 8
+    assert len(await old_contents(bench)) == 2
+    assert await held(bench, "Shop") == {"A": b"9"}
+
+
+async def old_contents(bench: SqlBench) -> set[str]:
+    query = select(schema.old_contents.c.DIGEST)
+    return await bench.store._read(lambda c: set(c.scalars(query)))
+
+
+async def test_the_time_of_a_row_moves_with_every_change(bench: SqlBench) -> None:
+    table = schema.artifacts
+
+    async def moved(*items: Publish | Remove) -> bool:
+        long_ago = update(table).values(TIME_STAMP=datetime(2001, 1, 1))
+        await bench.store._write(lambda c: c.execute(long_ago))
+        await saved(bench, asked("Shop", *items))
+        [when] = await bench.store._read(lambda c: c.scalars(select(table.c.TIME_STAMP)).all())
+        assert isinstance(when, datetime)
+        return when.year > 2001
+
+    await saved(bench, asked("Shop", publish("A", "1")))
+    assert await moved(publish("A", "2"))
+    assert await moved(remove("A"))
+    assert await moved(publish("A", "2"))
 
 
 async def test_what_is_overwritten_within_a_batch_can_be_fetched(bench: SqlBench) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    insert,
     update,
 )
 
@@ -19,18 +18,13 @@ from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
 from gatesync.stores.sql_contents import insert_old, keep_old, write_artifacts
+from gatesync.stores.sql_rows import insert_rows
 from gatesync.stores.store import SaveOutcome
 
 __all__ = ["Loaded", "SavedOutcome", "write_batch"]
 
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
-_INSERT_DETAILS: Final = insert(schema.details)
-_INSERT_SETS: Final = insert(schema.change_sets)
-_INSERT_CHANGES: Final = insert(schema.changes)
-_INSERT_CLAIMS: Final = insert(schema.claims)
-_INSERT_REFERENCES: Final = insert(schema.references)
-_INSERT_REQUESTS: Final = insert(schema.requests)
 
 
 def _is(table: Table, *names: str) -> list[ColumnElement[bool]]:
@@ -99,8 +93,7 @@ def _write_details(connection: Connection, loaded: Loaded) -> None:
         for api_id, identity in sorted(loaded.identities.items())
         if api_id not in loaded.known
     ]
-    if rows:
-        connection.execute(_INSERT_DETAILS, rows)
+    insert_rows(connection, schema.details, rows)
 
 
 def _write_artifacts(
@@ -179,9 +172,8 @@ def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, Save
                 )
                 for ordinal, change in enumerate(each.changes)
             ]
-    if sets:
-        connection.execute(_INSERT_SETS, sets)
-        connection.execute(_INSERT_CHANGES, changes)
+    insert_rows(connection, schema.change_sets, sets)
+    insert_rows(connection, schema.changes, changes)
 
 
 def _write_claims(connection: Connection, loaded: Loaded) -> None:
@@ -197,8 +189,7 @@ def _write_claims(connection: Connection, loaded: Loaded) -> None:
                 made.append(dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=owner))
     if freed:
         connection.execute(_DELETE_CLAIMS, freed)
-    if made:
-        connection.execute(_INSERT_CLAIMS, made)
+    insert_rows(connection, schema.claims, made)
 
 
 def _write_references(connection: Connection, loaded: Loaded) -> None:
@@ -213,8 +204,7 @@ def _write_references(connection: Connection, loaded: Loaded) -> None:
             made += [dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=api_id) for key in keys - had]
     if dropped:
         connection.execute(_DELETE_REFERENCES, dropped)
-    if made:
-        connection.execute(_INSERT_REFERENCES, made)
+    insert_rows(connection, schema.references, made)
 
 
 def _write_heads(connection: Connection, loaded: Loaded) -> None:
@@ -246,4 +236,4 @@ def _write_requests(
                 SAVED_AT=request.published_at,
             )
         )
-    connection.execute(_INSERT_REQUESTS, rows)
+    insert_rows(connection, schema.requests, rows)

@@ -13,9 +13,11 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import mysql
 
 from gatesync.stores import schema
 from gatesync.stores.sql_read import chunked
+from gatesync.stores.sql_rows import Among, insert_rows
 
 __all__ = ["PIECE_BYTES", "Place", "insert_old", "keep_old", "write_artifacts"]
 
@@ -40,9 +42,13 @@ def _setting(*names: str) -> Update:
 
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
-_INSERT: Final = insert(schema.artifacts)
 _FLIP: Final = _setting(*_FLIPPED)
 _UPDATE: Final = _setting(*_FLIPPED, "ARTIFACT")
+_COMING: Final = mysql.insert(schema.artifacts)
+_OVERWRITE: Final = _COMING.on_duplicate_key_update(  # PyMySQL updates row by row, inserts many
+    {name: _COMING.inserted[name] for name in (*_FLIPPED, "ARTIFACT")}
+    | {"TIME_STAMP": func.current_timestamp()}
+)
 _PIECE: Final = bindparam("piece", type_=LargeBinary)
 _APPEND: Final = (
     update(schema.artifacts)
@@ -55,13 +61,13 @@ _APPEND_OLD: Final = (
     .where(schema.old_contents.c.CONTENT_NUMBER == bindparam("number"))
     .values(ARTIFACT=func.concat(schema.old_contents.c.ARTIFACT, _PIECE))
 )
-_HELD_OLD: Final = (
+_HELD_OLD: Final = Among(
     select(schema.old_contents.c.DIGEST)
-    .where(schema.old_contents.c.DIGEST.in_(bindparam("values", expanding=True)))
     .order_by(schema.old_contents.c.CONTENT_NUMBER)
     .with_hint(schema.old_contents, "FORCE INDEX (GS_OLD_CONTENT_DIGEST)", "mysql")
     .with_hint(schema.old_contents, "FORCE INDEX (GS_OLD_CONTENT_DIGEST)", "mariadb")
-    .with_for_update(read=True)
+    .with_for_update(read=True),
+    schema.old_contents.c.DIGEST,
 )
 _KEEP_OLD: Final = insert(schema.old_contents).from_select(
     ["DIGEST", "ARTIFACT"],
@@ -81,8 +87,10 @@ def write_artifacts(
     """Write rows of the artifacts table; `flipped` are those whose bytes stay as they are."""
     with_bytes = [*new, *changed]
     rest = _cut(connection, with_bytes)
-    if new:
-        connection.execute(_INSERT, list(new))
+    insert_rows(connection, schema.artifacts, new)
+    if changed and _is_mysql(connection):
+        connection.execute(_OVERWRITE, list(changed))
+        changed = ()
     for statement, rows in ((_UPDATE, changed), (_FLIP, flipped)):
         if rows:
             renamed = [{f"b_{name}": value for name, value in row.items()} for row in rows]
@@ -96,10 +104,9 @@ def write_artifacts(
 def keep_old(connection: Connection, places: Mapping[Place, str]) -> None:
     """Copy the bytes that these places hold, by their digests, to where kept revisions look."""
     first = {digest: place for place, digest in places.items()}
-    for some in chunked(sorted(first)):
-        # Locked, so that no compaction takes away what we rely on.
-        for digest in connection.scalars(_HELD_OLD, {"values": some}):
-            first.pop(digest, None)
+    # Locked, so that no compaction takes away what we rely on.
+    for row in _HELD_OLD.rows(connection, list(first)):
+        first.pop(row.DIGEST, None)
     labels: dict[str, list[str]] = {}
     for label, api_id in first.values():
         labels.setdefault(label, []).append(api_id)
@@ -114,8 +121,7 @@ def insert_old(connection: Connection, contents: Mapping[str, bytes]) -> None:
     rest = _cut(connection, rows)
     large = [row for row, _ in rest]
     small = [row for row in rows if row not in large]
-    if small:
-        connection.execute(_INSERT_OLD, small)
+    insert_rows(connection, schema.old_contents, small)
     for row, pieces in rest:
         key = connection.execute(_INSERT_OLD, row).inserted_primary_key
         number = key[0] if key else None
@@ -127,7 +133,7 @@ def _cut(
     connection: Connection, rows: Sequence[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], list[bytes]]]:
     """Leave the first piece in each row; answer with the rows that have more, and with that."""
-    if connection.dialect.name not in {"mysql", "mariadb"}:
+    if not _is_mysql(connection):
         return []
     rest = []
     for row in rows:
@@ -137,3 +143,7 @@ def _cut(
             starts = range(PIECE_BYTES, len(content), PIECE_BYTES)
             rest.append((row, [content[start : start + PIECE_BYTES] for start in starts]))
     return rest
+
+
+def _is_mysql(connection: Connection) -> bool:
+    return connection.dialect.name in {"mysql", "mariadb"}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Row, Select, exists, func, select
+from sqlalchemy import Connection, Row, Select, Table, exists, func, select
 
 from gatesync.artifacts.changes import (
     Change,
@@ -17,6 +17,7 @@ from gatesync.artifacts.changes import (
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
 from gatesync.artifacts.model import Identity
 from gatesync.stores import schema
+from gatesync.stores.sql_rows import IN_VALUES, Among
 from gatesync.stores.store import Behind, Delta, ManifestPage, TooOld
 
 __all__ = [
@@ -34,10 +35,17 @@ __all__ = [
     "read_manifest_page",
 ]
 
-IN_VALUES: Final = 500  # values in one IN list: some drivers stop at 999 parameters
 DELTA_MAX: Final = 10_000  # beyond that many changes a list is cheaper than the difference
 
 _T = TypeVar("_T")
+
+
+def _contents(table: Table) -> Among:
+    return Among(select(table.c.DIGEST, table.c.ARTIFACT), table.c.DIGEST)
+
+
+_CONTENTS_HELD: Final = _contents(schema.artifacts)
+_CONTENTS_OLD: Final = _contents(schema.old_contents)
 
 
 def chunked(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
@@ -142,11 +150,9 @@ def read_contents(connection: Connection, digests: Collection[str]) -> dict[str,
     none are missed in between.
     """
     found: dict[str, bytes] = {}
-    for table in (schema.artifacts, schema.old_contents):
-        missing = sorted(set(digests) - set(found))
-        for some in chunked(missing):
-            query = select(table.c.DIGEST, table.c.ARTIFACT).where(table.c.DIGEST.in_(some))
-            found.update((digest, bytes(content)) for digest, content in connection.execute(query))
+    for query in (_CONTENTS_HELD, _CONTENTS_OLD):
+        missing = set(digests) - set(found)
+        found.update((row.DIGEST, bytes(row.ARTIFACT)) for row in query.rows(connection, missing))
     return found
 
 

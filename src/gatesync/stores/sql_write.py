@@ -5,11 +5,11 @@
 Everything here runs inside the caller's transaction, on one connection.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Connection, Select, Table, bindparam, insert, select
+from sqlalchemy import Column, Connection, Table, bindparam, insert, select
 from sqlalchemy.dialects import postgresql
 
 from gatesync.artifacts.changes import Entry, Head, Instruction
@@ -25,6 +25,7 @@ from gatesync.stores.sql_read import (
     read_change_set,
     read_heads,
 )
+from gatesync.stores.sql_rows import Among
 from gatesync.stores.store import Refused, SaveOutcome, StoreError, outcome_of
 
 __all__ = ["append", "lock_heads", "make_heads", "preview"]
@@ -32,11 +33,11 @@ __all__ = ["append", "lock_heads", "make_heads", "preview"]
 # Statements are built once: building one anew costs more than SQLite takes to run it.
 
 
-def _among(table: Table, name: str, columns: Iterable[Column[Any]]) -> Select[Any]:
+def _among(table: Table, name: str, columns: Iterable[Column[Any]]) -> Among:
     """Rows of a label whose column is among some values."""
     # A label at a time: SQLite scans the table for pairs, MariaDB drops to a tenth for two INs.
-    mine = table.c.GATEWAY_LABEL == bindparam("label")
-    return select(*columns).where(mine, table.c[name].in_(bindparam("values", expanding=True)))
+    mine = select(*columns).where(table.c.GATEWAY_LABEL == bindparam("label"))
+    return Among(mine, table.c[name])
 
 
 _LIGHT: Final = [column for column in schema.artifacts.c if column.name != "ARTIFACT"]
@@ -45,12 +46,8 @@ _CLAIMS_HELD: Final = _among(schema.claims, "API_ID", schema.claims.c)
 _CLAIMS_WANTED: Final = _among(schema.claims, "CLAIM", schema.claims.c)
 _REFERENCES_HELD: Final = _among(schema.references, "API_ID", schema.references.c)
 _REFERRERS: Final = _among(schema.references, "CLAIM", schema.references.c)
-_IDENTITIES: Final = select(schema.details).where(
-    schema.details.c.API_ID.in_(bindparam("values", expanding=True))
-)
-_REQUESTS: Final = select(schema.requests).where(
-    schema.requests.c.IDEMPOTENCY_KEY.in_(bindparam("values", expanding=True))
-)
+_IDENTITIES: Final = Among(select(schema.details), schema.details.c.API_ID)
+_REQUESTS: Final = Among(select(schema.requests), schema.requests.c.IDEMPOTENCY_KEY)
 _LOCK_HEADS: Final = (
     select(schema.heads)
     .where(schema.heads.c.GATEWAY_LABEL.in_(bindparam("values", expanding=True)))
@@ -138,13 +135,12 @@ def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dic
 
 def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:
     known: _Known = {}
-    for some in chunked(sorted(keys)):
-        for row in connection.execute(_REQUESTS, {"values": some}):
-            saved = msgspec.json.decode(row.OUTCOME, type=SavedOutcome)
-            sets = (read_change_set(connection, epoch, *each) for each in saved.change_sets)
-            kept = tuple(each for each in sets if each is not None)
-            outcome = SaveOutcome(kept, saved.heads, repeated=True)
-            known[row.IDEMPOTENCY_KEY] = row.FINGERPRINT, outcome
+    for row in _REQUESTS.rows(connection, keys):
+        saved = msgspec.json.decode(row.OUTCOME, type=SavedOutcome)
+        sets = (read_change_set(connection, epoch, *each) for each in saved.change_sets)
+        kept = tuple(each for each in sets if each is not None)
+        outcome = SaveOutcome(kept, saved.heads, repeated=True)
+        known[row.IDEMPOTENCY_KEY] = row.FINGERPRINT, outcome
     return known
 
 
@@ -182,7 +178,7 @@ def _load(
     rows = {
         (label, row.API_ID): row
         for label, ids in named.items()
-        for row in _rows(connection, _ARTIFACTS, label, ids)
+        for row in _ARTIFACTS.rows(connection, ids, label=label)
     }
     claims = {
         label: _load_claims(connection, label, named[label], wanted[label]) for label in heads
@@ -223,10 +219,10 @@ def _load_claims(
     """Who owns what these artifacts hold, or want: owners by claim, and claims by owner."""
     owned: dict[str, set[str]] = {}
     owners: dict[str, str] = {}
-    for row in _rows(connection, _CLAIMS_HELD, label, api_ids):
+    for row in _CLAIMS_HELD.rows(connection, api_ids, label=label):
         owned.setdefault(row.API_ID, set()).add(row.CLAIM)
         owners[row.CLAIM] = row.API_ID
-    for row in _rows(connection, _CLAIMS_WANTED, label, keys):
+    for row in _CLAIMS_WANTED.rows(connection, keys, label=label):
         owners[row.CLAIM] = row.API_ID
     return owners, {api_id: frozenset(keys) for api_id, keys in owned.items()}
 
@@ -237,8 +233,8 @@ def _load_references(
     """What these artifacts need, and who needs these claims: both by api_id and by claim."""
     needed: dict[str, set[str]] = {}
     referrers: dict[str, set[str]] = {}
-    found = [*_rows(connection, _REFERENCES_HELD, label, api_ids)]
-    found += _rows(connection, _REFERRERS, label, claims)
+    found = [*_REFERENCES_HELD.rows(connection, api_ids, label=label)]
+    found += _REFERRERS.rows(connection, claims, label=label)
     for row in found:
         needed.setdefault(row.API_ID, set()).add(row.CLAIM)
         referrers.setdefault(row.CLAIM, set()).add(row.API_ID)
@@ -246,15 +242,4 @@ def _load_references(
 
 
 def _load_identities(connection: Connection, api_ids: set[str]) -> dict[str, Identity]:
-    return {
-        row.API_ID: identity_of(row)
-        for some in chunked(sorted(api_ids))
-        for row in connection.execute(_IDENTITIES, {"values": some})
-    }
-
-
-def _rows(
-    connection: Connection, query: Select[Any], label: str, values: set[str]
-) -> Iterator[Any]:
-    for some in chunked(sorted(values)):
-        yield from connection.execute(query, {"label": label, "values": some})
+    return {row.API_ID: identity_of(row) for row in _IDENTITIES.rows(connection, api_ids)}
