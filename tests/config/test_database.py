@@ -337,6 +337,13 @@ def test_a_parameter_that_is_not_used_is_a_warning(
     assert says in warning
 
 
+def test_a_java_class_is_not_used_and_a_drivers_own_is_passed_over(databases: Databases) -> None:
+    url = "jdbc:postgresql://localhost/d?sslfactory="
+    _, (warning,) = databases.warned(f"{url}com.example.Factory")
+    assert "sslfactory, which is not used: a Java class" in warning
+    assert databases.source(f"{url}org.postgresql.ssl.LibPQFactory").tls.mode is TlsMode.PREFER
+
+
 def test_the_pool_of_a_pack_is_taken(reading: Reading) -> None:
     loaded = reading.load(
         table(url="jdbc:mysql://h/d")

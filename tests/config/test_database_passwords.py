@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gatesync.config import Secret, as_toml, check, describe, encode_masked
+from gatesync.secret import SecretUrl
 from tests.config.conftest import TABLE, Reading, table
 
 pytestmark = pytest.mark.fast
@@ -57,7 +58,7 @@ def test_no_view_of_a_file_has_a_password_that_stands_in_a_url(
     file = folder / "password.toml"
     file.write_text(f"[{TABLE}]\n" + "\n".join(f'{key} = "$env{{{key}}}"' for key in keys))
     checked = check(file, environ=keys, hostname="host")
-    views = [repr(checked.problems), repr(checked.warnings)]
+    views = [repr(checked.problems), repr(checked.warnings), repr(SecretUrl(url))]
     if checked.loaded is not None:
         described = describe(checked.loaded)
         views += [
