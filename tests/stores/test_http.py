@@ -1,6 +1,6 @@
 """The store as a gateway reads it: over HTTP, from a publisher, through the same contract."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,97 +9,28 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
-from gatesync.artifacts.digests import LabelDigest, digest_of
-from gatesync.artifacts.planning import SaveRequest
+from gatesync.artifacts.changes import Cursor
+from gatesync.artifacts.digests import digest_of
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
 from gatesync.stores.http import HttpRetriever
-from gatesync.stores.sql import SqlStore
-from gatesync.stores.store import (
-    PAGE_ENTRIES,
-    Delta,
-    History,
-    ManifestPage,
-    Refused,
-    SaveOutcome,
-    StoreError,
-)
+from gatesync.stores.store import StoreError
 from gatesync.stores.wire import pack_contents
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, Response, UnreachableError, open_client
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
 from tests.contracts.store import StoreContract
+from tests.stores.reading_through import ReadThrough
 from tests.stores.sql_bench import SqlBench, opened
-
-
-class ReadOverHttp:
-    """Saves go to the store itself; every question goes over HTTP."""
-
-    def __init__(self, store: Callable[[], SqlStore], retriever: HttpRetriever) -> None:
-        self._store = store
-        self._retriever = retriever
-
-    @property
-    def epoch(self) -> str:
-        return self._store().epoch
-
-    async def labels(self) -> list[Head]:
-        return await self._store().labels()
-
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        return await self._store().save(requests)
-
-    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        return await self._store().preview(requests)
-
-    async def history(self, name: str) -> History:
-        return await self._store().history(name)
-
-    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
-        return await self._store().change_sets(label, since, limit)
-
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
-        return await self._store().confirm(label, confirmation_id)
-
-    async def compact(self, label: str, keep: int) -> int:
-        return await self._store().compact(label, keep)
-
-    async def heads(
-        self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
-    ) -> dict[str, Head]:
-        return await self._retriever.heads(labels, at_least)
-
-    async def changes(self, label: str, since: Cursor) -> Delta:
-        return await self._retriever.changes(label, since)
-
-    async def manifest(
-        self,
-        label: str,
-        *,
-        at: Cursor | None = None,
-        after: str = "",
-        limit: int = PAGE_ENTRIES,
-        at_least: Cursor | None = None,
-    ) -> ManifestPage:
-        return await self._retriever.manifest(
-            label, at=at, after=after, limit=limit, at_least=at_least
-        )
-
-    async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
-        return await self._retriever.digest_at(label, cursor)
-
-    async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
-        return await self._retriever.contents(digests)
 
 
 class HttpBench:
     """A store on SQLite, a publisher's HTTP in front of it, and a gateway's retriever."""
 
-    store: ReadOverHttp
+    store: ReadThrough
 
     def __init__(self, inner: SqlBench, folder: Path) -> None:
         self._inner = inner
@@ -123,7 +54,7 @@ class HttpBench:
         guard = Guard(self._app, registry.authenticate, 1024 * 1024)
         port = await stack.enter_async_context(serve(guard, "127.0.0.1", 0))
         client = await stack.enter_async_context(open_client(f"http://127.0.0.1:{port}", token))
-        self.store = ReadOverHttp(lambda: self._inner.store, HttpRetriever(client))
+        self.store = ReadThrough(lambda: self._inner.store, HttpRetriever(client))
 
 
 async def _ready() -> tuple[bool, None]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, func, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -13,11 +14,11 @@ from gatesync.stores import schema
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_servers import mysql_engines, postgresql_engines
 from gatesync.stores.sql_source import SqlSource
-from gatesync.stores.sql_sqlite import sqlite_engines
+from gatesync.stores.sql_sqlite import sqlite_engines, sqlite_reading_engine
 from gatesync.stores.sql_url import sql_url
 from gatesync.stores.store import StoreError
 
-__all__ = ["make_engines", "prepare", "shown"]
+__all__ = ["make_engines", "make_reading_engine", "prepare", "read_epoch", "shown"]
 
 _FORMS: Final = "sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE"
 _LOCK_NUMBER: Final = 0x67617465_73796E63  # "gatesync", for PostgreSQL's advisory locks
@@ -37,10 +38,7 @@ def make_engines(url: str | URL | SqlSource, options: SqlOptions) -> tuple[Engin
         StoreError: the URL cannot be used, its driver is not installed, or there is no answer.
     """
     source = url if isinstance(url, SqlSource) else None
-    try:
-        parsed = sql_url(url) if isinstance(url, SqlSource) else make_url(url)
-    except ArgumentError:
-        raise StoreError(f"the database URL cannot be read; write {_FORMS}") from None
+    parsed = _parsed(url)
     where = shown(parsed)
     backend = parsed.get_backend_name()
     if backend not in _MAKERS:
@@ -57,6 +55,22 @@ def make_engines(url: str | URL | SqlSource, options: SqlOptions) -> tuple[Engin
         raise StoreError(f"database {where}: {getattr(error, 'orig', None) or error}") from error
 
 
+def make_reading_engine(url: str | URL | SqlSource, options: SqlOptions) -> Engine:
+    """The engine of who only reads: no file is created, and no session of it can write.
+
+    Raises:
+        StoreError: as `make_engines`.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return sqlite_reading_engine(parsed, options)
+    if isinstance(url, SqlSource) and url.libpq.get("target_session_attrs") == "read-write":
+        # Of several hosts still the primary, to a user, too, who may only read.
+        url = replace(url, libpq={**url.libpq, "target_session_attrs": "primary"})
+    _, reading = make_engines(url, options)  # what writes connects when it is used, which is never
+    return reading
+
+
 def shown(url: URL) -> str:
     """The URL for people: no password, and no options, which may hold another."""
     return url.set(query={}).render_as_string(hide_password=True)
@@ -68,18 +82,22 @@ def prepare(connection: Connection, where: str) -> str:
     Raises:
         StoreError: the tables were made by another version, or by WSO2.
     """
-    epoch = _epoch(connection, where)
+    epoch = read_epoch(connection, where)
     if epoch is not None:
         return epoch
     with _alone(connection):
-        epoch = _epoch(connection, where)
+        epoch = read_epoch(connection, where)
         if epoch is None:
             epoch = _create(connection, where)
     return epoch
 
 
-def _epoch(connection: Connection, where: str) -> str | None:
-    """The epoch of a database that is whole; None for one that is not yet."""
+def read_epoch(connection: Connection, where: str) -> str | None:
+    """The epoch of a database that is whole; None for one that is not yet.
+
+    Raises:
+        StoreError: the tables were made by another version.
+    """
     if not inspect(connection).has_table(_as_listed(connection, schema.stores.name)):
         return None
     row = connection.execute(select(schema.stores)).first()
@@ -91,6 +109,13 @@ def _epoch(connection: Connection, where: str) -> str | None:
             f"format {schema.SCHEMA_FORMAT}: use the version of gatesync that wrote it"
         )
     return str(row.EPOCH)
+
+
+def _parsed(url: str | URL | SqlSource) -> URL:
+    try:
+        return sql_url(url) if isinstance(url, SqlSource) else make_url(url)
+    except ArgumentError:
+        raise StoreError(f"the database URL cannot be read; write {_FORMS}") from None
 
 
 def _create(connection: Connection, where: str) -> str:

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.store import StoreError
 
-__all__ = ["sqlite_engines"]
+__all__ = ["sqlite_engines", "sqlite_reading_engine"]
 
 _POLL_SECONDS: Final = 0.02  # SQLite asks four times in them
 
@@ -37,6 +38,23 @@ def sqlite_engines(url: URL, options: SqlOptions, _source: object = None) -> tup
     event.listen(writing, "begin", lambda each: _begin_writing(each, options.busy_timeout))
     event.listen(reading, "begin", lambda each: each.exec_driver_sql("BEGIN"))
     return writing, reading
+
+
+def sqlite_reading_engine(url: URL, options: SqlOptions) -> Engine:
+    """The engine of another process's file: it is neither made nor written."""
+    # As a URI, for its mode. SQLite reads `?`, `#` and `%` in one as a browser would.
+    file = f"file:{quote(str(url.database))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            file, uri=True, timeout=options.busy_timeout, check_same_thread=False
+        )
+        connection.isolation_level = None
+        return connection
+
+    engine = create_engine(url, creator=connect, pool_size=options.readers)
+    event.listen(engine, "begin", lambda each: each.exec_driver_sql("BEGIN"))
+    return engine
 
 
 def _make_private(path: Path) -> None:
