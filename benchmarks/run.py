@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("propagation", "idle_gateway", "large_publish")
+BENCHMARKS = ("propagation", "idle_gateway", "large_publish", "sql_store")
 
 
 def main() -> int:
