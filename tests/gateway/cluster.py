@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+import msgspec
+
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
 from gatesync.artifacts.planning import Publish, Remove
@@ -29,6 +31,7 @@ from gatesync.publisher.fleet import Fleet, Receipt
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import Delta, Forbidden, ManifestPage, SaveOutcome, Saver, StoreError
+from gatesync.stores.wire import ReportAnswer
 from gatesync.web.client import HttpClient, Response, UnreachableError
 from tests.contracts.saves import Items, asked, id_of
 from tests.faults import Faults, FaultyHub
@@ -87,7 +90,6 @@ class Link:
 
     def __init__(self, cluster: "Cluster", seed: int) -> None:
         self.up = True
-        self.verification = ""
         self.cut_pages = False
         self.latency = 0.0  # seconds, at most, there and back each
         self.questions = 0
@@ -103,10 +105,7 @@ class Link:
         await self._travel()
         if self.forbidden.intersection(labels):
             raise Forbidden(f"this token may not read {self.forbidden}")
-        asked = self._cluster.running.announcer.verification
-        heads = await self._back(await self._store().heads(labels, at_least))
-        self.verification = asked  # as `HttpRetriever` reads it from the answer
-        return heads
+        return await self._back(await self._store().heads(labels, at_least))
 
     async def changes(self, label: str, since: Cursor) -> Delta:
         await self._travel()
@@ -227,7 +226,8 @@ class _Post:
         if publisher is None or not self._link.up:
             raise UnreachableError("the publisher cannot be reached")
         publisher.fleet.receive(decode_report(body))
-        return Response(204, {}, b"")
+        answer = ReportAnswer(publisher.announcer.verification)
+        return Response(200, {}, msgspec.json.encode(answer))
 
 
 class Node:

@@ -21,6 +21,7 @@ from gatesync.gateway.metrics import gateway_metrics
 from gatesync.gateway.reporting import Reporter, inventory_of
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
+from gatesync.stores.wire import ReportAnswer
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
 
@@ -131,9 +132,16 @@ class Agent:
     async def _post(self, report: bytes) -> None:
         headers = {"Content-Type": "application/octet-stream"}
         try:
-            await self._client.request("POST", "/v1/reports", body=report, headers=headers)
+            response = await self._client.request(
+                "POST", "/v1/reports", body=report, headers=headers
+            )
+            answer = msgspec.json.decode(response.body, type=ReportAnswer)
         except (AnsweredError, UnreachableError) as error:
             raise ConnectionError(str(error)) from error
+        except msgspec.DecodeError as error:
+            raise ConnectionError(f"{self._client.url}/v1/reports: {error}") from error
+        if answer.verification:
+            self._verify(answer.verification)
 
 
 def randoms() -> Iterator[float]:

@@ -263,9 +263,6 @@ class Informer:
         self._store_answered()
         for label in labels:
             self._judge(heads[label], known[label])
-        verification = getattr(self._retriever, "verification", "")
-        if verification:
-            self._on_verification(verification)
 
     def _judge(self, head: Head, known: Cursor | None) -> Decision:
         log = self.logs[head.label]

@@ -6,7 +6,7 @@ after its commit, is made good by the next heartbeat of any publisher.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -18,6 +18,8 @@ from gatesync.stores.store import SaveOutcome, Saver, StoreError
 
 __all__ = ["Announcer"]
 
+SILENT_HEARTBEATS = 2  # a store that takes longer to answer is told of, before it has failed
+
 _log = structlog.get_logger("gatesync.publisher")
 
 
@@ -28,8 +30,10 @@ class Announcer:
         saver: whose heads are announced.
         hub: None where there is no broker; gateways ask for heads themselves then.
         publisher: this process's id.
+        followed: the labels that gateways follow, used already or not.
         heartbeat: seconds between heartbeats.
         wall_clock: seconds since 1970.
+        clock: the monotonic clock.
     """
 
     def __init__(
@@ -38,18 +42,33 @@ class Announcer:
         hub: EventHub | None,
         publisher: str,
         *,
+        followed: Callable[[], Collection[str]] = tuple,
         heartbeat: float = 5.0,
         wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.verification = ""
         self.failures = 0
-        self.store_error = ""
+        self._store_error = ""
+        self._asked_at: float | None = None
         self._saver = saver
         self._hub = hub
         self._publisher = publisher
+        self._followed = followed
         self._heartbeat = heartbeat
         self._wall_clock = wall_clock
+        self._clock = clock
         self._now = asyncio.Event()
+
+    @property
+    def store_error(self) -> str:
+        """Why heads could not be read the last time, or have not been since; empty when good."""
+        if self._asked_at is None:
+            return self._store_error
+        waited = self._clock() - self._asked_at
+        if waited <= SILENT_HEARTBEATS * self._heartbeat:
+            return self._store_error
+        return self._store_error or f"the store has given no answer for {waited:.0f} s"
 
     async def saved(self, request: SaveRequest, outcome: SaveOutcome) -> None:
         """Announce what was just saved, with the contents where they are small."""
@@ -73,9 +92,9 @@ class Announcer:
         while True:
             try:
                 await self._send_heads()
-                self.store_error = ""
+                self._store_error = ""
             except StoreError as error:
-                self.store_error = str(error)
+                self._store_error = str(error)
                 _log.warning("heads cannot be read", reason=str(error))
             try:
                 async with asyncio.timeout(self._heartbeat):
@@ -85,7 +104,13 @@ class Announcer:
             self._now.clear()
 
     async def _send_heads(self) -> None:
-        heads = await self._saver.labels()
+        self._asked_at = self._clock()
+        try:
+            heads = await self._saver.labels()
+            if unused := set(self._followed()) - {head.label for head in heads}:
+                heads += (await self._saver.heads(unused)).values()
+        finally:
+            self._asked_at = None
         if self._hub is None:
             return
         for head in heads:

@@ -165,6 +165,10 @@ class Fleet:
             for name, node in sorted(self._nodes.items())
         ]
 
+    def labels(self) -> set[str]:
+        """Every label that a node follows."""
+        return {label for node in self._nodes.values() for label in node.labels}
+
     def inventories(self, verification: str) -> dict[str, Inventory | None]:
         """Each node's answer to a verification, or None where it gave none yet."""
         return {

@@ -43,6 +43,7 @@ from gatesync.stores.wire import (
     HeadsAnswer,
     ManifestAnswer,
     ProblemAnswer,
+    ReportAnswer,
     pack_contents,
 )
 from gatesync.web.app import AppState, ForbiddenError, NotFoundError, make_app
@@ -172,7 +173,7 @@ async def get_heads(
     for label in labels:
         _reader(request, label)
     found = await _publisher(request).saver.heads(labels)
-    return HeadsAnswer(tuple(found.values()), _publisher(request).announcer.verification)
+    return HeadsAnswer(tuple(found.values()))
 
 
 @get("/v1/changes")
@@ -312,13 +313,14 @@ async def get_receipts(
     return ReceiptsAnswer(tuple(receipts), fleet.version)
 
 
-@post("/v1/reports", status_code=204, request_max_body_size=None)
-async def post_report(request: _Ask) -> None:
+@post("/v1/reports", status_code=200, request_max_body_size=None)
+async def post_report(request: _Ask) -> ReportAnswer:
     """A gateway's report, where no broker carries it. A node reports for itself only."""
     report = decode_report(await request.body())
     if not request.user.may_report_as(report.node):
         raise ForbiddenError(f"this token may not report for node {report.node!r}")
     _publisher(request).fleet.receive(report)
+    return ReportAnswer(_publisher(request).announcer.verification)
 
 
 @post("/v1/verifications", status_code=200, sync_to_thread=False)
@@ -371,6 +373,9 @@ def _explain(error: Exception) -> tuple[int, ProblemAnswer] | None:
             return 409, ProblemAnswer("behind", (str(error),), error.head)
         case TooOld():
             return 410, ProblemAnswer("too-old", (str(error),))
+        case StoreError(unsure=True):
+            doubt = "it may be saved all the same; to repeat it with its idempotency key is safe"
+            return 503, ProblemAnswer("unsure", (str(error), doubt))
         case StoreError():
             return 503, ProblemAnswer("store", (str(error),))
         case _:

@@ -71,7 +71,12 @@ class Publisher:
         self.saver = saver
         self.fleet = Fleet(heartbeat=heartbeat, wall_clock=wall_clock)
         self.announcer = Announcer(
-            saver, hub, publisher_id, heartbeat=heartbeat, wall_clock=wall_clock
+            saver,
+            hub,
+            publisher_id,
+            followed=lambda: self.fleet.labels(),
+            heartbeat=heartbeat,
+            wall_clock=wall_clock,
         )
         self.committer = Committer(saver, self.announcer.saved)
         self.refused_reports = 0

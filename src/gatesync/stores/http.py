@@ -40,14 +40,9 @@ FRAME_MAX_BYTES: Final = 4 * ARTIFACT_MAX_BYTES
 
 
 class HttpRetriever:
-    """See `Retriever`; each answer is the publisher's own word, never a replica's.
-
-    Attributes:
-        verification: the id under which the publisher last asked for an inventory, if it did.
-    """
+    """See `Retriever`; each answer is the publisher's own word, never a replica's."""
 
     def __init__(self, client: HttpClient) -> None:
-        self.verification = ""
         self._client = client
 
     async def heads(
@@ -55,7 +50,6 @@ class HttpRetriever:
     ) -> dict[str, Head]:
         """See `Retriever.heads`."""
         answer = await self._get("/v1/heads", HeadsAnswer, [("label", each) for each in labels])
-        self.verification = answer.verification
         found = {head.label: head for head in answer.heads}
         if missing := set(labels) - set(found):
             raise StoreError(f"{self._client.url} gave no head of {sorted(missing)}")

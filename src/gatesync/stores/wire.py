@@ -9,6 +9,7 @@ to canonical bytes. Unknown members are ignored, an unknown format is refused by
     GET  /v1/digest?label=L&epoch=E&revision=N  DigestAnswer
     POST /v1/contents {"digests": [...]}      a zstd frame
     GET  /v1/contents/DIGEST                  the canonical form, immutable
+    POST /v1/reports, a report                ReportAnswer
 """
 
 from typing import Final, Literal
@@ -31,6 +32,7 @@ __all__ = [
     "HeadsAnswer",
     "ManifestAnswer",
     "ProblemAnswer",
+    "ReportAnswer",
     "pack_contents",
     "unpack_contents",
 ]
@@ -45,10 +47,9 @@ _contents = msgspec.msgpack.Decoder(dict[str, bytes])
 
 
 class HeadsAnswer(msgspec.Struct, frozen=True):
-    """The heads asked for. `verification` asks the node for an inventory under that id."""
+    """The heads asked for."""
 
     heads: tuple[Head, ...]
-    verification: str = ""
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
 
 
@@ -89,6 +90,13 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
     code: str
     reasons: tuple[str, ...]
     head: Head | None = None
+    format: Literal["gatesync.http/1"] = WIRE_FORMAT
+
+
+class ReportAnswer(msgspec.Struct, frozen=True):
+    """A report was taken. `verification` asks its node for an inventory under that id."""
+
+    verification: str = ""
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
 
 
