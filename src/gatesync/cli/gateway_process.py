@@ -1,7 +1,7 @@
 """The gateway role as a process of its own: `python -m gatesync.cli.gateway_process FILE`.
 
-It imports no SQLAlchemy, no typer and no rich, so that a node with a thousand artifacts stays
-small. `gatesync gateway` replaces itself with this.
+It imports no typer and no rich, and SQLAlchemy only where it reads the database itself, so that
+a node with a thousand artifacts stays small. `gatesync gateway` replaces itself with this.
 """
 
 import sys
@@ -24,9 +24,9 @@ from hmac import compare_digest
 from pathlib import Path
 
 from gatesync.cli.logs import configure_logs
+from gatesync.cli.retrieving import open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
-from gatesync.config.adapters import WSO2_NAMES
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
 from gatesync.events.hub import EventHub
@@ -73,10 +73,7 @@ async def gateway_role(settings: Settings) -> None:
     heartbeat = settings.heartbeat_interval_ms / 1000
     url = settings.event_hub.service_url
     admin_token = gateway.admin_token.reveal() if gateway.admin_token else _admin_token(settings)
-    if WSO2_NAMES.get(gateway.artifact_retriever, gateway.artifact_retriever) != "http":
-        reason = f"{gateway.artifact_retriever!r} is not known; this version has DBRetriever"
-        key = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
-        raise ConfigError([ConfigProblem(reason, key)])
+    reads = reads_from(settings)
     open_engine = load_adapter("gatesync.engines", gateway.engine, "gatesync.gateway.engine")
     installation = _installation(gateway.home)
 
@@ -85,6 +82,7 @@ async def gateway_role(settings: Settings) -> None:
 
     async with (
         open_client(url, node_token(settings), timeout=10.0) as client,
+        open_retriever(settings, client) as retriever,
         open_engine(settings) as engine,
     ):
         agent = Agent(
@@ -95,6 +93,7 @@ async def gateway_role(settings: Settings) -> None:
             lambda: _hub(settings, client),
             admin_url=f"http://{gateway.listen}",
             heartbeat=heartbeat,
+            retriever=retriever,
         )
         app = Guard(agent.app(), authenticate, ADMIN_REQUEST_BYTES)
         async with serve(app, gateway.listen.host, gateway.listen.port) as port:
@@ -103,6 +102,7 @@ async def gateway_role(settings: Settings) -> None:
                 node=settings.server.node_id,
                 labels=gateway.gateway_labels,
                 publisher=url,
+                reads=reads,
                 admin_port=port,
                 home=str(gateway.home),
                 base_files=len(installation.files),

@@ -8,8 +8,9 @@ from gatesync.config.problems import ConfigError, ConfigProblem
 
 __all__ = ["WSO2_NAMES", "adapter_names", "load_adapter"]
 
-# WSO2's own saver writes the database; its retriever asks the event hub's host over HTTP.
-WSO2_NAMES = {"DBSaver": "sql", "DBRetriever": "http"}
+# Not DBRetriever: what that is depends on what else the file says (`gatesync.cli.retrieving`).
+WSO2_NAMES = {"DBSaver": "sql"}
+INSTALL = "install the package, or the extra of gatesync, that it needs"
 
 
 def adapter_names(group: str) -> list[str]:
@@ -38,7 +39,7 @@ def load_adapter(group: str, name: str, key: str = "") -> Any:
         try:
             return getattr(import_module(module_name), attribute)
         except (ImportError, ValueError) as error:
-            raise refused(f"adapter {name!r} cannot be imported: {error}") from error
+            raise refused(f"adapter {name!r} cannot be imported: {error}; {INSTALL}") from error
         except AttributeError:
             raise refused(f"module {module_name} has no {attribute!r}") from None
     for point in _entry_points(group):
@@ -46,10 +47,7 @@ def load_adapter(group: str, name: str, key: str = "") -> Any:
             try:
                 return point.load()
             except (ImportError, AttributeError) as error:
-                raise refused(
-                    f"adapter {name!r} cannot be imported: {error}; "
-                    "install the package, or the extra of gatesync, that it needs"
-                ) from error
+                raise refused(f"adapter {name!r} cannot be imported: {error}; {INSTALL}") from error
     names = adapter_names(group)
     near = get_close_matches(name, names, 1)
     raise refused(

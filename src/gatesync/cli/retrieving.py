@@ -1,0 +1,57 @@
+"""Where a gateway reads the log: the publisher, over HTTP, or the publishers' database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gatesync.config import ConfigError, Settings, load_adapter
+from gatesync.config.problems import ConfigProblem
+from gatesync.stores.http import HttpRetriever
+from gatesync.stores.store import Retriever
+from gatesync.web.client import HttpClient
+
+__all__ = ["open_retriever", "reads_from"]
+
+KEY: Final = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
+# By name, so that a gateway which reads over HTTP carries no database library.
+SQL: Final = "gatesync.stores.sql_retriever:open_sql_retriever"
+
+
+def reads_from(settings: Settings) -> str:
+    """What a gateway with these settings reads from, without passwords.
+
+    Raises `ConfigError` where a database is insisted on that cannot be opened.
+    """
+    name, database = _name(settings), settings.database
+    if name == "http":
+        return f"publisher {settings.event_hub.service_url}"
+    if name != "sql":
+        return name
+    if database.source is None:
+        reason = "there is no database that can be opened"
+        raise ConfigError([database.refusal or ConfigProblem(reason, KEY)])
+    return f"database {database.read_source or database.source}"
+
+
+@asynccontextmanager
+async def open_retriever(settings: Settings, client: HttpClient) -> AsyncIterator[Retriever]:
+    """Open what `reads_from` names.
+
+    Raises:
+        ConfigError: there is no such retriever, or what it needs is not installed.
+    """
+    name, database = _name(settings), settings.database
+    if name == "http":
+        yield HttpRetriever(client)
+        return
+    opener = load_adapter("gatesync.stores", SQL if name == "sql" else name, KEY)
+    async with opener(database.read_source or database.source, database.options) as retriever:
+        yield retriever
+
+
+def _name(settings: Settings) -> str:
+    """WSO2's `DBRetriever` is the database where the file names one that can be opened."""
+    name, database = settings.gateway.artifact_retriever, settings.database
+    if name != "DBRetriever":
+        return name
+    return "http" if database.url is None or database.source is None else "sql"
