@@ -77,8 +77,11 @@ async def publisher_role(
 
         async def ready() -> tuple[bool, dict[str, str]]:
             error = publisher.announcer.store_error
+            # Who may read but not write serves gateways all the same: told, and still ready.
+            publishing = publisher.committer.store_error or "good"
             connected = "none" if hub is None else "connected" if hub.connected else "lost"
-            return not error, {"store": error or "good", "event_hub": connected}
+            said = {"store": error or "good", "publishing": publishing, "event_hub": connected}
+            return not error, said
 
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
         app = publisher_app(publisher, cluster, AppState(ready, publisher_metrics(publisher)))

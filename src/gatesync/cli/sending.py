@@ -19,12 +19,12 @@ from gatesync.cli.running import EXIT_NO
 from gatesync.cli.waiting import Awaited, Goal, parse_goal, wait_for
 from gatesync.publisher.fleet import ReceiptStatus
 from gatesync.publisher.requests import ChangeAnswer
-from gatesync.web.client import HttpClient, UnreachableError
+from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
 
 __all__ = ["ATTEMPTS", "ChangeResult", "Waiting", "finish", "send_change", "tell"]
 
 ATTEMPTS: Final = 4  # to reach a publisher that is not there: a second or two
-UNSURE_SECONDS: Final = 30.0  # in which a publisher that died with our request is to come back
+UNSURE_SECONDS: Final = 30.0  # in which whoever fell silent with our request is to come back
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -65,7 +65,8 @@ async def send_change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
     """Send a change, again if no answer came: the key makes that safe (promise 3).
 
     A publisher that is not there is soon given up. One that may have taken the change and then
-    fell silent is waited for: it alone knows what became of it.
+    fell silent is waited for: it alone knows what became of it. So is a database that fell
+    silent at the commit.
     """
     # stamina's own hook would write log lines to standard output, beside the answer.
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
@@ -75,6 +76,9 @@ async def send_change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
 
     def worth_trying_again(error: Exception) -> bool:
         nonlocal failures, unsure
+        if isinstance(error, AnsweredError):
+            unsure = unsure or error.code == "unsure"
+            return unsure and error.status == 503
         if not isinstance(error, UnreachableError):
             return False
         failures, unsure = failures + 1, unsure or error.unsure

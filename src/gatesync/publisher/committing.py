@@ -10,6 +10,7 @@ __all__ = ["Committer"]
 
 BATCH_REQUESTS = 256
 BATCH_BYTES = 32 * 1024 * 1024
+SLOW_SECONDS = 5.0  # a store that fails after longer than that is not asked for each in turn
 ENDED = "this publisher is stopping; repeat the request with its key at another one, or later"
 
 _Answer = SaveOutcome | Refused
@@ -21,6 +22,9 @@ class Committer:
     Args:
         saver: where to save.
         saved: called with each request that was saved and its outcome, once it is durable.
+
+    Attributes:
+        store_error: why the last batch was not saved; empty when it was.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class Committer:
     ) -> None:
         self.commits = 0
         self.saved_requests = 0
+        self.store_error = ""
         self._saver = saver
         self._saved = saved
         self._waiting: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
@@ -61,9 +66,8 @@ class Committer:
                     self._work.clear()
         finally:
             self._ended = True
-            for _, answer in (*self._batch, *self._waiting):
-                if not answer.done():
-                    answer.set_exception(StoreError(ENDED))
+            _fail(self._batch, StoreError(ENDED, unsure=True))
+            _fail(self._waiting, StoreError(ENDED))
 
     def _take(self) -> list[tuple[SaveRequest, asyncio.Future[_Answer]]]:
         size = 0
@@ -77,13 +81,19 @@ class Committer:
         return batch
 
     async def _commit(self, batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]]) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             answers = await self._saver.save([request for request, _ in batch])
         except StoreError as error:
-            for _, waiting in batch:
-                if not waiting.done():
-                    waiting.set_exception(StoreError(str(error)))
+            self.store_error = str(error)
+            _fail(batch, error)
+            if clock() - began >= SLOW_SECONDS:
+                # Who waited as long is told why, before their own time is up.
+                _fail(self._waiting, StoreError(str(error)))
+                self._waiting = []
             return
+        self.store_error = ""
         self.commits += 1
         for (_, waiting), answer in zip(batch, answers, strict=True):
             if not waiting.done():
@@ -92,6 +102,12 @@ class Committer:
             if isinstance(answer, SaveOutcome) and answer.change_sets and not answer.repeated:
                 self.saved_requests += 1
                 await self._saved(request, answer)
+
+
+def _fail(batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]], error: StoreError) -> None:
+    for _, waiting in batch:
+        if not waiting.done():  # each its own: what is raised remembers where
+            waiting.set_exception(StoreError(str(error), unsure=error.unsure))
 
 
 def _size(request: SaveRequest) -> int:

@@ -143,8 +143,17 @@ class SqlStore:
         except ConstraintError as error:
             if len(requests) == 1:
                 return [Refused((str(error),))]
-            return [answer for each in requests for answer in await self.save([each])]
+            return await self._save_each(requests)
         self.commits += 1
+        return answers
+
+    async def _save_each(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        answers: list[SaveOutcome | Refused] = []
+        for each in requests:
+            try:
+                answers += await self.save([each])
+            except StoreError as error:  # some are saved: all are told that they may be
+                raise StoreError(str(error), unsure=error.unsure or bool(answers)) from error
         return answers
 
     async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:

@@ -70,7 +70,7 @@ class Lane:
             async with asyncio.timeout(self._deadline + LAST_RESORT_SECONDS):
                 return await answer
         except TimeoutError:
-            raise StoreError(late) from None
+            raise StoreError(late, unsure=call.committing) from None
         finally:
             if answer.done() and not answer.cancelled():
                 timer.cancel()
@@ -94,7 +94,7 @@ class _Call(Generic[_T]):
         self._lock = threading.Lock()
         self._late = threading.Event()
         self._socket: socket.socket | None = None
-        self._committing = False
+        self.committing = False  # from when COMMIT was sent; an answer ends it
 
     def __call__(self) -> _T:
         chance = random.Random()  # noqa: S311 (so that two that met do not meet again)
@@ -105,7 +105,7 @@ class _Call(Generic[_T]):
                 raise
             except (SQLAlchemyError, OSError) as error:
                 if self._late.is_set():
-                    raise StoreError(self._why_late) from error
+                    raise StoreError(self._why_late, unsure=self.committing) from error
                 if number + 1 == TRIES or not self._can_repeat(error, number):
                     raise self._explained(error) from error
             self._late.wait(PAUSE_SECONDS * 2**number * chance.uniform(0.5, 1.5))
@@ -120,13 +120,13 @@ class _Call(Generic[_T]):
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def _once(self) -> _T:
-        self._committing = False
+        self.committing = False
         if self._late.is_set():
             raise StoreError(self._why_late)
         with self._engine.connect() as connection, self._watched(connection):
             with connection.begin():
                 answer = self._work(connection)
-                self._committing = True
+                self.committing = True
             return answer
 
     @contextmanager
@@ -152,7 +152,7 @@ class _Call(Generic[_T]):
         if not isinstance(error, DBAPIError):
             return False
         if error.connection_invalidated:  # one that had died in the pool; now the pool is empty
-            return not self._committing and number == 0
+            return not self.committing and number == 0
         # A row that another transaction wrote at the same time is seen by the next try.
         return isinstance(error, IntegrityError) or _is_transient(error.orig)
 
@@ -161,7 +161,8 @@ class _Call(Generic[_T]):
         text = f"database {self._where}: {_first_line(cause)}"
         if isinstance(error, IntegrityError | DataError):
             return ConstraintError(text)
-        return StoreError(text)
+        answered = isinstance(error, DBAPIError) and not error.connection_invalidated
+        return StoreError(text, unsure=self.committing and not answered)
 
 
 def _descriptor(connection: Connection) -> int | None:

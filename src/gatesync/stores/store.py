@@ -44,7 +44,15 @@ PAGE_ENTRIES = 1_000  # a page of entries is some 300 kB of JSON
 
 
 class StoreError(Exception):
-    """The store cannot be reached or failed; says which store, and why."""
+    """The store cannot be reached or failed; says which store, and why.
+
+    Attributes:
+        unsure: what was to be saved may be saved all the same; repeating it with its key tells.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        self.unsure = unsure
+        super().__init__(message)
 
 
 class Behind(StoreError):
