@@ -111,6 +111,31 @@ class Compacting:
         await saved(bench, asked("Shop", gone))
         assert await held(bench, "Shop") == {"A": b"1", "C": b"3"}
 
+    async def test_what_is_young_is_kept_however_much_it_is(self, bench: Bench) -> None:
+        items = [publish("A", str(number)) for number in range(8)]
+        for number, item in enumerate(items):
+            await saved(bench, asked("Shop", item, published_at=1_000 * number))
+        assert await bench.store.compact("Shop", keep=2, young=0) == 0
+        assert await bench.store.compact("Shop", keep=2, young=3_001) == 4
+        await bench.catch_up()
+        kept = {item.entry.digest for item in items[3:]}  # what was held at the floor, too
+        assert set(await bench.store.contents({i.entry.digest for i in items})) == kept
+        delta = await bench.store.changes("Shop", Cursor(bench.store.epoch, 4))
+        assert delta.head.revision == 8
+        with pytest.raises(TooOld):
+            await bench.store.changes("Shop", Cursor(bench.store.epoch, 3))
+        assert await bench.store.compact("Shop", keep=2, young=0) == 4
+        assert await bench.store.compact("Shop", keep=2, young=9_000) == 6
+        assert await bench.store.compact("Shop", keep=9, young=9_000) == 6
+        assert await bench.store.compact("Nobody", keep=1, young=0) == 0
+
+    async def test_of_publishers_whose_clocks_differ_the_young_are_kept(self, bench: Bench) -> None:
+        for number, at in enumerate((5_000, 1_000, 2_000, 9_000, 3_000)):
+            await saved(bench, asked("Shop", publish("A", str(number)), published_at=at))
+        assert await bench.store.compact("Shop", keep=1, young=4_000) == 0
+        assert await bench.store.compact("Shop", keep=1, young=6_000) == 3
+        assert await bench.store.compact("Shop", keep=0, young=6_000) == 3
+
     async def test_a_compacted_label_goes_on(self, bench: Bench) -> None:
         await saved(bench, asked("Shop", publish("A"), publish("B"), remove("A")))
         await bench.store.compact("Shop", keep=0)

@@ -80,9 +80,9 @@ class LaggingStore:
         self._later(lambda: self._replica.confirm(label, confirmation_id))
         return confirmation
 
-    async def compact(self, label: str, keep: int) -> int:
-        floor = await self._primary.compact(label, keep)
-        self._later(lambda: self._replica.compact(label, keep))
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
+        floor = await self._primary.compact(label, keep, young)
+        self._later(lambda: self._replica.compact(label, keep, young))
         return floor
 
     def _later(self, write: Callable[[], Awaitable[Any]]) -> None:

@@ -46,8 +46,8 @@ class ReadThrough:
     async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
         return await self._store().confirm(label, confirmation_id)
 
-    async def compact(self, label: str, keep: int) -> int:
-        return await self._store().compact(label, keep)
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
+        return await self._store().compact(label, keep, young)
 
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None

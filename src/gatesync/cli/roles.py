@@ -73,6 +73,7 @@ async def publisher_role(
             name,
             heartbeat=settings.heartbeat_interval_ms / 1000,
             retention=settings.publisher.retention_revisions,
+            retention_age=settings.publisher.retention_age_ms / 1000,
         )
 
         async def ready() -> tuple[bool, dict[str, str]]:

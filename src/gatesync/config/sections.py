@@ -84,6 +84,7 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
         publish_directly_to_gateway=wso2.read("publish_directly_to_gateway", kinds.boolean, True),
         listen=ours.read("listen", kinds.listen(offset), PUBLISHER_LISTEN),
         retention_revisions=ours.read("retention_revisions", kinds.whole(1, 1_000_000_000), 1_000),
+        retention_age_ms=ours.read("retention_age", kinds.milliseconds(0), 0),
         request_max_bytes=ours.read(
             "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
         ),

@@ -64,12 +64,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The publisher. `retention_revisions` is how much history each label keeps."""
+    """The publisher. Each label keeps `retention_revisions` of history, and all that is young."""
 
     listen: Address
     artifact_saver: str
     publish_directly_to_gateway: bool
     retention_revisions: int
+    retention_age_ms: int
     request_max_bytes: int
 
 

@@ -54,7 +54,8 @@ class Publisher:
         hub: the broker, or None.
         publisher_id: this process among several on one store.
         heartbeat: seconds.
-        retention: revisions of each label whose contents are kept.
+        retention: revisions of each label that are kept, with their contents.
+        retention_age: seconds for which a revision is kept in any case.
         wall_clock: seconds since 1970.
     """
 
@@ -66,6 +67,7 @@ class Publisher:
         *,
         heartbeat: float = 5.0,
         retention: int = 1_000,
+        retention_age: float = 0.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.saver = saver
@@ -83,6 +85,7 @@ class Publisher:
         self._hub = hub
         self._id = publisher_id
         self._retention = retention
+        self._retention_age = retention_age
         self._wall_clock = wall_clock
 
     async def run(self) -> None:
@@ -235,7 +238,8 @@ class Publisher:
         while True:
             try:
                 for head in await self.saver.labels():
-                    await self.saver.compact(head.label, self._retention)
+                    young = int((self._wall_clock() - self._retention_age) * 1000)
+                    await self.saver.compact(head.label, self._retention, young)
             except StoreError as error:
                 _log.warning("compaction failed; it is tried again", reason=str(error))
             await asyncio.sleep(COMPACT_SECONDS)

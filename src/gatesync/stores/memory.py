@@ -160,9 +160,13 @@ class MemoryStore:
         state.head = msgspec.structs.replace(state.head, confirmation=confirmation)
         return confirmation
 
-    async def compact(self, label: str, keep: int) -> int:
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         """See `Saver.compact`. Contents go; the log stays, to replay what was held from."""
-        floor = max(self._floors.get(label, 0), self._head(label).revision - keep)
+        target = self._head(label).revision - keep
+        if young is not None:
+            recent = (s.revision for s in self._log.get(label, []) if s.published_at >= young)
+            target = min(target, next(recent, target + 1) - 1)
+        floor = max(self._floors.get(label, 0), target)
         self._floors[label] = floor
         used = {digest for each in self._log for digest in self._used(each)}
         self._contents = {digest: self._contents[digest] for digest in used}

@@ -185,11 +185,11 @@ class SqlStore:
         await self._make_heads({label})
         return await self._write(write)
 
-    async def compact(self, label: str, keep: int) -> int:
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         """See `Saver.compact`. In steps, so that nobody waits long for the label."""
         await self._make_heads({label})
         while True:
-            floor, more = await self._write(lambda c: sql_compact.compact(c, label, keep))
+            floor, more = await self._write(lambda c: sql_compact.compact(c, label, keep, young))
             if not more:
                 return floor
 

@@ -20,7 +20,9 @@ DIGESTS_KEPT: Final = 100_000  # revisions below the floor that can still prove 
 STEP: Final = 5_000  # revisions that one transaction moves the floor by
 
 
-def compact(connection: Connection, label: str, keep: int) -> tuple[int, bool]:
+def compact(
+    connection: Connection, label: str, keep: int, young: int | None = None
+) -> tuple[int, bool]:
     """Take a step; answer with the floor, and whether there is more to do."""
     stores, heads = schema.stores, schema.heads
     connection.execute(select(stores).where(stores.c.ID == 1).with_for_update())
@@ -29,7 +31,10 @@ def compact(connection: Connection, label: str, keep: int) -> tuple[int, bool]:
     head = connection.execute(locked).first()
     if head is None:
         raise StoreError(f"label {label!r} has lost its head row; try again")
-    target = max(int(head.FLOOR), head.REVISION - keep)
+    target = head.REVISION - keep
+    if young is not None:
+        target = _before_the_young(connection, label, young, int(head.FLOOR), target)
+    target = max(int(head.FLOOR), target)
     floor = min(target, int(head.FLOOR) + STEP)
     if floor == head.FLOOR:
         return floor, False
@@ -39,6 +44,22 @@ def compact(connection: Connection, label: str, keep: int) -> tuple[int, bool]:
     _forget_contents(connection, digests)
     connection.execute(update(heads).where(heads.c.GATEWAY_LABEL == label).values(FLOOR=floor))
     return floor, floor < target
+
+
+def _before_the_young(
+    connection: Connection, label: str, young: int, floor: int, target: int
+) -> int:
+    """The last revision before the first young one, but no later than `target`."""
+    sets = schema.change_sets
+    recent = (
+        select(sets.c.REVISION)
+        .where(sets.c.GATEWAY_LABEL == label, floor < sets.c.REVISION, target >= sets.c.REVISION)
+        .where(sets.c.PUBLISHED_AT >= young)
+        .order_by(sets.c.REVISION)
+        .limit(1)
+    )
+    first = connection.scalar(recent)
+    return target if first is None else int(first) - 1
 
 
 def _forget_requests(connection: Connection) -> None:

@@ -230,8 +230,12 @@ class Saver(Retriever, Protocol):
         """Record an operator's word that the label's head, as it is now, is the right history."""
         ...
 
-    async def compact(self, label: str, keep: int) -> int:
-        """Forget what the newest `keep` revisions do not need; answer with the new floor."""
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
+        """Forget what the kept revisions do not need; answer with the new floor.
+
+        Kept are the newest `keep`, and from the first on that was published at `young`
+        (milliseconds since 1970) or later. A floor never moves back.
+        """
         ...
 
 
