@@ -122,13 +122,19 @@ class Publisher:
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(self._submit(each)) for each in requests]
         results: list[SaveOutcome | Refused] = []
+        failures: list[StoreError] = []
         for task in answers:
             result = task.result()
             if isinstance(result, StoreError):
-                raise result
-            if isinstance(result, Refused) and not request.skip_invalid:
+                failures.append(result)
+            elif isinstance(result, Refused) and not request.skip_invalid:
                 raise RefusedError(result)
-            results.append(result)
+            else:
+                results.append(result)
+        if failures:  # what the others saved is not told, so it is not known
+            saved = any(isinstance(each, SaveOutcome) for each in results)
+            unsure = saved or any(each.unsure for each in failures)
+            raise StoreError(str(failures[0]), unsure=unsure)
         return answer_of(requests, results, left_out)
 
     async def plan(self, request: PlanRequest) -> ChangeAnswer:
