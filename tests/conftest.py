@@ -17,7 +17,11 @@ from tests.servers.mariadb import MariadbProcess, mariadb_server  # noqa: E402
 from tests.servers.postgresql import PostgresqlProcess, postgresql_server  # noqa: E402
 from tests.stores.sql_bench import SqliteFiles  # noqa: E402
 
-settings.register_profile("fast", max_examples=25)  # make test-fast: a first answer
+# No deadlines: how long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=25)  # make test-fast: a first answer
+if "CI" not in os.environ:  # there hypothesis has a profile of its own, which does not hurry either
+    settings.load_profile("unhurried")
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and
 # children inherit that. The tests that interrupt their children want them to hear it.
