@@ -5,8 +5,8 @@ into change sets or refuses it, and the store writes what was planned.
 """
 
 import hashlib
-from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,6 +26,9 @@ __all__ = [
     "claim_key",
     "plan",
 ]
+
+
+_V = TypeVar("_V")
 
 
 def claim_key(tenant: str, scope: str, *name: str) -> str:
@@ -118,6 +121,26 @@ class PlannedRequest(msgspec.Struct, frozen=True):
     warnings: tuple[Unmet, ...] = ()
 
 
+class _Overlay(dict[str, _V]):
+    """Changes to a mapping that is left alone: only they are in it, the rest shows through.
+
+    `ChainMap` does as much, four times slower: a plan looks up some thirty keys.
+    """
+
+    __slots__ = ("_below",)
+
+    def __init__(self, below: Mapping[str, _V]) -> None:
+        super().__init__()
+        self._below = below
+
+    def __missing__(self, key: str) -> _V:
+        return self._below[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Look up the key here, then below."""
+        return self[key] if key in self else self._below.get(key, default)
+
+
 class LabelState:
     """What the plan needs to know of one label, and the plan's own changes to it.
 
@@ -140,40 +163,35 @@ class LabelState:
         referrers: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.head = head
-        self.entries: MutableMapping[str, Entry | None] = dict(entries or {})
-        self.owners: MutableMapping[str, str | None] = dict(owners or {})
-        self.claims: MutableMapping[str, frozenset[str]] = dict(claims or {})
-        self.references: MutableMapping[str, frozenset[str]] = dict(references or {})
+        self.entries: dict[str, Entry | None] = dict(entries or {})
+        self.owners: dict[str, str | None] = dict(owners or {})
+        self.claims: dict[str, frozenset[str]] = dict(claims or {})
+        self.references: dict[str, frozenset[str]] = dict(references or {})
         self.referrers = {key: set(ids) for key, ids in (referrers or {}).items()}
 
     def draft(self) -> "LabelState":
         """A copy that costs nothing and leaves this one alone until `accept`."""
         copy = LabelState.__new__(LabelState)
         copy.head = self.head
-        copy.entries = ChainMap({}, self.entries)
-        copy.owners = ChainMap({}, self.owners)
-        copy.claims = ChainMap({}, self.claims)
-        copy.references = ChainMap({}, self.references)
+        copy.entries = _Overlay(self.entries)
+        copy.owners = _Overlay(self.owners)
+        copy.claims = _Overlay(self.claims)
+        copy.references = _Overlay(self.references)
         copy.referrers = self.referrers
         return copy
 
     def accept(self, draft: "LabelState") -> None:
         """Make the draft's changes this state's own."""
         self.head = draft.head
-        assert isinstance(draft.references, ChainMap)
-        for api_id, keys in draft.references.maps[0].items():
+        for api_id, keys in draft.references.items():
             for key in self.references.get(api_id, frozenset()) - keys:
                 self.referrers[key].discard(api_id)
             for key in keys:
                 self.referrers.setdefault(key, set()).add(api_id)
-        for mine, theirs in (
-            (self.entries, draft.entries),
-            (self.owners, draft.owners),
-            (self.claims, draft.claims),
-            (self.references, draft.references),
-        ):
-            assert isinstance(theirs, ChainMap)
-            mine.update(theirs.maps[0])
+        self.entries.update(draft.entries)
+        self.owners.update(draft.owners)
+        self.claims.update(draft.claims)
+        self.references.update(draft.references)
 
 
 def plan(
@@ -190,7 +208,7 @@ def plan(
         ProblemsError: with everything that stands against it; nothing has moved then.
     """
     drafts = {label: states[label].draft() for label in request.labels}
-    known = ChainMap[str, Identity]({}, identities)
+    known: _Overlay[Identity] = _Overlay(identities)
     problems: list[Problem] = []
     change_sets: list[ChangeSet] = []
     for items in request.sets:
@@ -209,7 +227,7 @@ def plan(
         raise ProblemsError(problems)
     for label, draft in drafts.items():
         states[label].accept(draft)
-    identities.update(known.maps[0])
+    identities.update(known)
     return PlannedRequest(
         tuple(change_sets),
         tuple(draft.head for draft in drafts.values()),
@@ -331,8 +349,7 @@ def _unmet(
     Answers with the claim that nobody makes, too. Artifacts of one request may need each other,
     in whichever of its change sets they stand.
     """
-    assert isinstance(after.references, ChainMap)
-    changed = after.references.maps[0]
+    changed = after.references
     published = {
         item.entry.api_id: item
         for items in request.sets

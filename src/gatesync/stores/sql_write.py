@@ -180,14 +180,16 @@ def _load(
         for label, ids in named.items()
         for row in _ARTIFACTS.rows(connection, ids, label=label)
     }
+    # Whoever is not there owns nothing and needs nothing.
+    there = {label: {k for k in ids if (label, k) in rows} for label, ids in named.items()}
     claims = {
-        label: _load_claims(connection, label, named[label], wanted[label]) for label in heads
+        label: _load_claims(connection, label, there[label], wanted[label]) for label in heads
     }
     references = {
         label: _load_references(
             connection,
             label,
-            {api_id for api_id in named[label] if (label, api_id) in rows},
+            there[label],
             {key for keys in claims[label][1].values() for key in keys},
         )
         for label in heads
