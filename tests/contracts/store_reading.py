@@ -176,6 +176,16 @@ class Reading:
         assert found == dict(zip(wanted, [b"1", b"2", b"3"], strict=True))
         assert await bench.store.contents([]) == {}
 
+    async def test_sizes_are_known_before_contents_are_fetched(self, bench: Bench) -> None:
+        old, new, gone = publish("A", "1"), publish("A", "four"), publish("B", "no")
+        await saved(bench, asked(("Shop", "Cafe"), old, gone))
+        await saved(bench, asked("Shop", new, remove("B")))
+        wanted = [each.entry.digest for each in (old, new, gone)]
+        assert await bench.store.sizes([*wanted, "0" * 64]) == dict(
+            zip(wanted, [1, 4, 2], strict=True)
+        )
+        assert await bench.store.sizes([]) == {}
+
     async def test_many_contents_are_found_at_once(self, bench: Bench) -> None:
         items = [publish(f"N{number}", f"content {number}") for number in range(1_100)]
         await saved(bench, asked("Shop", items))

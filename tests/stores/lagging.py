@@ -67,6 +67,9 @@ class LaggingStore:
     async def history(self, name: str) -> History:
         return await (await self._replicated()).history(name)
 
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        return await (await self._replicated()).sizes(digests)
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await (await self._replicated()).change_sets(label, since, limit)
 

@@ -40,6 +40,9 @@ class ReadThrough:
     async def history(self, name: str) -> History:
         return await self._store().history(name)
 
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        return await self._store().sizes(digests)
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await self._store().change_sets(label, since, limit)
 

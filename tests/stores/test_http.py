@@ -1,5 +1,6 @@
 """The store as a gateway reads it: over HTTP, from a publisher, through the same contract."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,11 +18,12 @@ from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import StoreError
-from gatesync.stores.wire import pack_contents
+from gatesync.stores.wire import ContentsRequest, pack_contents
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, Response, UnreachableError, open_client
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
+from tests.contracts.saves import asked, publish
 from tests.contracts.store import StoreContract
 from tests.stores.reading_through import ReadThrough
 from tests.stores.sql_bench import SqlBench, opened
@@ -53,8 +55,10 @@ class HttpBench:
         self._app = publisher_app(self._publisher, cluster, AppState(_ready, CollectorRegistry()))
         guard = Guard(self._app, registry.authenticate, 1024 * 1024)
         port = await stack.enter_async_context(serve(guard, "127.0.0.1", 0))
-        client = await stack.enter_async_context(open_client(f"http://127.0.0.1:{port}", token))
-        self.store = ReadThrough(lambda: self._inner.store, HttpRetriever(client))
+        self.client = await stack.enter_async_context(
+            open_client(f"http://127.0.0.1:{port}", token)
+        )
+        self.store = ReadThrough(lambda: self._inner.store, HttpRetriever(self.client))
 
 
 async def _ready() -> tuple[bool, None]:
@@ -71,6 +75,22 @@ async def bench(tmp_path: Path) -> AsyncIterator[HttpBench]:
 
 class TestHttpRetriever(StoreContract):
     """The whole contract, with every question asked over HTTP."""
+
+
+async def test_what_is_too_much_for_one_answer_is_asked_for_in_halves(bench: HttpBench) -> None:
+    items = [publish(f"N{number}", os.urandom(10 * 1024 * 1024)) for number in range(7)]
+    items.append(publish("Small", "small"))
+    for item in items:
+        await bench.store.save([asked("Shop", item)])
+    digests = [item.entry.digest for item in items]
+    found = await bench.store.contents(digests)
+    assert found == {item.entry.digest: item.content for item in items}
+    body = msgspec.json.encode(ContentsRequest(tuple(digests)))
+    with pytest.raises(AnsweredError, match=r"these are 73400325 bytes") as caught:
+        await bench.client.request(
+            "POST", "/v1/contents", body=body, headers={"Content-Type": "application/json"}
+        )
+    assert (caught.value.status, caught.value.code) == (413, "too-much")
 
 
 class Liar:

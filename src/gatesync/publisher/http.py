@@ -35,6 +35,7 @@ from gatesync.publisher.service import IN_THREAD_BYTES, Publisher, RefusedError
 from gatesync.publisher.tokens import Principal
 from gatesync.stores.store import Behind, StoreError, TooOld
 from gatesync.stores.wire import (
+    BATCH_BYTES,
     BATCH_DIGESTS,
     CONTENTS_TYPE,
     ContentsRequest,
@@ -58,6 +59,10 @@ PAGE_LIMIT: Final = 5_000
 _log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
 _Revision = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]  # what a store's column holds
+
+
+class TooMuchError(Exception):
+    """More was asked for at once than this process wants to hold."""
 
 
 class _Frames:
@@ -219,11 +224,18 @@ async def get_digest(
 
 @post("/v1/contents", status_code=200)
 async def post_contents(request: _Ask, data: JSONBody[ContentsRequest]) -> Response[bytes]:
-    """Up to 256 artifacts by digest, in one zstd frame; what is not there is left out."""
+    """Up to 256 artifacts by digest, in one zstd frame; what is not there is left out.
+
+    413 too-much where several are together more than 32 MiB: ask for fewer.
+    """
     digests = data.digests[:BATCH_DIGESTS]
     frame = _frames(request).get(digests)
     if frame is None:
-        contents = await _publisher(request).saver.contents(digests)
+        saver = _publisher(request).saver
+        size = sum((await saver.sizes(digests)).values())
+        if size > BATCH_BYTES and len(digests) > 1:
+            raise TooMuchError(f"these are {size} bytes; ask for at most {BATCH_BYTES} at once")
+        contents = await saver.contents(digests)
         packed, good = await asyncio.to_thread(_pack, contents)
         frame = packed
         if good == len(set(digests)):
@@ -376,6 +388,8 @@ def _explain(error: Exception) -> tuple[int, ProblemAnswer] | None:
         case StoreError(unsure=True):
             doubt = "it may be saved all the same; to repeat it with its idempotency key is safe"
             return 503, ProblemAnswer("unsure", (str(error), doubt))
+        case TooMuchError():
+            return 413, ProblemAnswer("too-much", (str(error),))
         case StoreError():
             return 503, ProblemAnswer("store", (str(error),))
         case _:

@@ -94,20 +94,28 @@ class HttpRetriever:
         asked = list(digests)
         found: dict[str, bytes] = {}
         for start in range(0, len(asked), BATCH_DIGESTS):
-            request = ContentsRequest(tuple(asked[start : start + BATCH_DIGESTS]))
-            try:
-                response = await self._client.request(
-                    "POST",
-                    "/v1/contents",
-                    body=msgspec.json.encode(request),
-                    headers={"Content-Type": "application/json"},
-                )
-                found.update(unpack_contents(response.body, FRAME_MAX_BYTES))
-            except (AnsweredError, UnreachableError) as error:
-                raise StoreError(str(error)) from error
-            except FormatError as error:
-                raise StoreError(f"{self._client.url}/v1/contents: {error}") from error
+            found.update(await self._batch(asked[start : start + BATCH_DIGESTS]))
         return found
+
+    async def _batch(self, digests: list[str]) -> dict[str, bytes]:
+        """Up to `BATCH_DIGESTS`; what is too much for one answer is asked for in halves."""
+        try:
+            response = await self._client.request(
+                "POST",
+                "/v1/contents",
+                body=msgspec.json.encode(ContentsRequest(tuple(digests))),
+                headers={"Content-Type": "application/json"},
+            )
+            return unpack_contents(response.body, FRAME_MAX_BYTES)
+        except AnsweredError as error:
+            half = len(digests) // 2
+            if error.code != "too-much" or half == 0:
+                raise StoreError(str(error)) from error
+            return await self._batch(digests[:half]) | await self._batch(digests[half:])
+        except UnreachableError as error:
+            raise StoreError(str(error)) from error
+        except FormatError as error:
+            raise StoreError(f"{self._client.url}/v1/contents: {error}") from error
 
     async def _get(
         self,

@@ -148,6 +148,10 @@ class MemoryStore:
             tuple(found), {each.label: self._floors.get(each.label, 0) for each in found}
         )
 
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """See `Saver.sizes`."""
+        return {digest: len(content) for digest, content in (await self.contents(digests)).items()}
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """See `Saver.change_sets`."""
         since = max(since, self._floors.get(label, 0))

@@ -164,6 +164,10 @@ class SqlStore:
         """See `Saver.history`."""
         return await self._read(lambda c: sql_history.read_history(c, name))
 
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """See `Saver.sizes`."""
+        return await self._read(lambda c: sql_read.read_sizes(c, digests))
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """See `Saver.change_sets`."""
         return await self._read(

@@ -33,6 +33,7 @@ __all__ = [
     "read_heads",
     "read_labels",
     "read_manifest_page",
+    "read_sizes",
 ]
 
 DELTA_MAX: Final = 10_000  # beyond that many changes a list is cheaper than the difference
@@ -46,6 +47,10 @@ def _contents(table: Table) -> Among:
 
 _CONTENTS_HELD: Final = _contents(schema.artifacts)
 _CONTENTS_OLD: Final = _contents(schema.old_contents)
+_SIZES: Final = Among(
+    select(schema.changes.c.DIGEST, schema.changes.c.CONTENT_SIZE).distinct(),
+    schema.changes.c.DIGEST,
+)
 
 
 def chunked(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
@@ -154,6 +159,12 @@ def read_contents(connection: Connection, digests: Collection[str]) -> dict[str,
         missing = set(digests) - set(found)
         found.update((row.DIGEST, bytes(row.ARTIFACT)) for row in query.rows(connection, missing))
     return found
+
+
+def read_sizes(connection: Connection, digests: Collection[str]) -> dict[str, int]:
+    """See `Saver.sizes`. Whatever is kept, a kept change names."""
+    rows = _SIZES.rows(connection, digests)
+    return {row.DIGEST: int(row.CONTENT_SIZE) for row in rows}
 
 
 def read_change_sets(

@@ -222,6 +222,10 @@ class Saver(Retriever, Protocol):
         """
         ...
 
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """Answer with the sizes of these contents in bytes, where they are there."""
+        ...
+
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         """Answer with up to `limit` kept change sets of the label after revision `since`."""
         ...

@@ -23,6 +23,7 @@ from gatesync.artifacts.errors import FormatError
 from gatesync.stores.store import Delta, ManifestPage
 
 __all__ = [
+    "BATCH_BYTES",
     "BATCH_DIGESTS",
     "CONTENTS_TYPE",
     "WIRE_FORMAT",
@@ -42,6 +43,7 @@ CONTENTS_TYPE: Final = "application/vnd.gatesync.contents"
 BATCH_DIGESTS: Final = (
     256  # measured: frames of 256 artifacts of 4 kB keep cold starts at the limit
 )
+BATCH_BYTES: Final = 32 * 1024 * 1024  # of contents in one answer, where it is more than one
 
 _contents = msgspec.msgpack.Decoder(dict[str, bytes])
 
@@ -75,7 +77,10 @@ class DigestAnswer(msgspec.Struct, frozen=True):
 
 
 class ContentsRequest(msgspec.Struct, frozen=True):
-    """Which contents to send, at most `BATCH_DIGESTS`."""
+    """Which contents to send: at most `BATCH_DIGESTS`, and `BATCH_BYTES` together.
+
+    More bytes are refused with the code `too-much`.
+    """
 
     digests: tuple[str, ...]
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
