@@ -141,6 +141,8 @@ class Mariadb(Server):
 class Cluster:
     """A broker, a publisher on a database behind a proxy, and two gateways.
 
+    The first gateway reads from the publisher, the second from the database.
+
     None of these processes is ever started again, whatever happens to the database.
     """
 
@@ -149,16 +151,20 @@ class Cluster:
         self.control = Place(folder / "control")
         kind = "postgresql" if isinstance(server, Postgresql) else "mariadb"
         url = f"jdbc:{kind}://127.0.0.1:{proxy.port}/{DATABASE}?sslMode=disable&connect_timeout=2"
+        database = (
+            f'[database.sync_runtime_artifacts_db]\ntype = "{kind}"\nurl = "{url}"\n'
+            f'username = "{USER}"\npassword = "{PASSWORD}"\n'
+        )
         with self.control.config.open("a") as config:
             config.write(
                 "[apim.sync_runtime_artifacts.publisher]\n"
-                'artifact_saver = "tests.stores.impatient:open_impatient_store"\n'
-                f'[database.sync_runtime_artifacts_db]\ntype = "{kind}"\nurl = "{url}"\n'
-                f'username = "{USER}"\npassword = "{PASSWORD}"\n'
+                'artifact_saver = "tests.stores.impatient:open_impatient_store"\n' + database
             )
         self.nodes = [
             Place(folder / name, node=name, publisher=self.control.publisher) for name in GATEWAYS
         ]
+        with self.nodes[1].config.open("a") as config:
+            config.write(database)
         self.roles = [
             self.control.role("traffic-manager"),
             self.control.role("publisher", PYTHONPATH=str(ROOT)),

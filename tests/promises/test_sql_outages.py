@@ -25,14 +25,14 @@ def everything(
 ) -> Iterator[Cluster]:
     """One cluster for all outages of this page."""
     with cluster_on(request.param, tmp_path_factory.mktemp("outages")) as cluster:
+        cluster.published("steady", text())
         yield cluster
 
 
 @pytest.fixture
 def cluster(everything: Cluster) -> Iterator[Cluster]:
-    """The cluster in step before the outage and after it, made of the same processes."""
+    """The cluster, in step again after each outage, and made of the same processes."""
     pids = [role.pid for role in everything.roles]
-    everything.published("steady", text())
     yield everything
     everything.recovers()
     everything.published("steady", text())
