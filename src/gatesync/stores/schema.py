@@ -42,6 +42,7 @@ __all__ = [
     "references",
     "requests",
     "stores",
+    "taken_over",
 ]
 
 SCHEMA_FORMAT: Final = 3
@@ -102,14 +103,14 @@ TIME: Final = (
 COUNTER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGERs only
 
 
-def _table(name: str, *items: Column[Any] | Index) -> Table:
+def _table(name: str, *items: Column[Any] | Index, within: MetaData = metadata) -> Table:
     options = {"engine": "InnoDB", "charset": "utf8mb4", "row_format": "DYNAMIC"}
     known: dict[str, Any] = {
         f"{dialect}_{option}": value
         for dialect in ("mysql", "mariadb")
         for option, value in options.items()
     }
-    table: Table = Table(name, metadata, *items, quote=False, **known)
+    table: Table = Table(name, within, *items, quote=False, **known)
     return table
 
 
@@ -230,3 +231,15 @@ requests = _table(
     _column("SAVED_AT", BigInteger, comment="milliseconds since 1970"),
     _index("GS_REQUEST_AGE", "SAVED_AT"),
 )
+
+taken_over = _table(
+    "GS_TAKEN_OVER",
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("API_ID", NAME, primary_key=True),
+    _column("GATEWAY_INSTRUCTION", NAME),
+    _column("CHANGED_AT", BigInteger, comment="milliseconds since 1970"),
+    _column("REVISION", BigInteger, comment="0: it is not in the log of the label"),
+    _column("NOTES", LARGE_TEXT, comment="what there is to say about it, as JSON"),
+    within=MetaData(),
+)
+"""What became of each row of WSO2's: only where there were such (`sql_takeover`)."""

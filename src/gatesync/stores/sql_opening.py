@@ -21,6 +21,9 @@ from gatesync.stores.store import StoreError
 __all__ = ["make_engines", "make_reading_engine", "prepare", "read_epoch", "shown"]
 
 _FORMS: Final = "sqlite:///PATH, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://USER:PASSWORD@HOST/DATABASE"
+TAKING_OVER: Final = 0
+"""The format of a store that `sql_takeover` has begun and not ended."""
+
 _LOCK_NUMBER: Final = 0x67617465_73796E63  # "gatesync", for PostgreSQL's advisory locks
 _LOCK_SECONDS: Final = 20
 _MAKERS: Final = {
@@ -85,7 +88,7 @@ def prepare(connection: Connection, where: str) -> str:
     epoch = read_epoch(connection, where)
     if epoch is not None:
         return epoch
-    with _alone(connection):
+    with alone(connection):
         epoch = read_epoch(connection, where)
         if epoch is None:
             epoch = _create(connection, where)
@@ -103,6 +106,10 @@ def read_epoch(connection: Connection, where: str) -> str | None:
     row = connection.execute(select(schema.stores)).first()
     if row is None:
         return None
+    if row.SCHEMA_FORMAT == TAKING_OVER:
+        raise StoreError(
+            f"database {where} is being taken over from WSO2; end that with: gatesync db upgrade"
+        )
     if row.SCHEMA_FORMAT != schema.SCHEMA_FORMAT:
         raise StoreError(
             f"database {where} has tables of format {row.SCHEMA_FORMAT}; this version reads "
@@ -128,14 +135,29 @@ def _create(connection: Connection, where: str) -> str:
                 f"database {where} has tables that WSO2's script made; "
                 "take them over with: gatesync db upgrade"
             )
-    for table in schema.metadata.sorted_tables:
-        if table.name.lower() not in there:
-            table.create(connection, checkfirst=False)
+    create_missing(connection)
     epoch = str(uuid.uuid4())
     connection.execute(
         insert(schema.stores).values(ID=1, EPOCH=epoch, SCHEMA_FORMAT=schema.SCHEMA_FORMAT)
     )
     return epoch
+
+
+def create_missing(connection: Connection) -> None:
+    """Create the tables and indexes that are not there.
+
+    MySQL commits each statement, so that whoever ended early may have left a table without.
+    """
+    there = {name.lower() for name in inspect(connection).get_table_names()}
+    for table in schema.metadata.sorted_tables:
+        if table.name.lower() not in there:
+            table.create(connection, checkfirst=False)
+            continue
+        indexes = inspect(connection).get_indexes(_as_listed(connection, table.name))
+        known = {str(each["name"]).lower() for each in indexes}
+        for index in table.indexes:
+            if str(index.name).lower() not in known:
+                index.create(connection)
 
 
 def _as_listed(connection: Connection, name: str) -> str:
@@ -144,7 +166,7 @@ def _as_listed(connection: Connection, name: str) -> str:
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def alone(connection: Connection) -> Iterator[None]:
     """Nobody else creates tables in this database meanwhile."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK_NUMBER)))
