@@ -31,9 +31,11 @@ app = typer.Typer(
 labels_app = typer.Typer(help="List labels; confirm a label's history.")
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of a publisher's data folder.")
 config_app = typer.Typer(no_args_is_help=True, help="Read a deployment.toml without starting.")
+db_app = typer.Typer(no_args_is_help=True, help="The tables of a publisher's database.")
 app.add_typer(labels_app, name="labels")
 app.add_typer(token_app, name="token")
 app.add_typer(config_app, name="config")
+app.add_typer(db_app, name="db")
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="deployment.toml; defaults without it")
@@ -494,6 +496,42 @@ def config_show(
     output.document(described)
     output.line(as_toml(described).rstrip())
     return 0
+
+
+@db_app.command("script")
+def db_script(
+    dialect: Annotated[
+        str, typer.Option(help="postgresql, mysql, mariadb, sqlite; untested: mssql, oracle")
+    ],
+) -> int:
+    """Print the SQL that creates the tables, for an administrator."""
+    from gatesync.cli import database
+
+    return database.print_script(dialect, Output(json=False))
+
+
+@db_app.command("create")
+def db_create(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Create the tables that are missing; a publisher does so, too, when it starts."""
+    from gatesync.cli import database
+
+    return database.create(load(config).settings.database, Output(json=json))
+
+
+@db_app.command("check")
+def db_check(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Say what is missing or wrong in the database, and the statements that mend it."""
+    from gatesync.cli import database
+
+    return database.check(load(config).settings.database, Output(json=json))
+
+
+@db_app.command("upgrade")
+def db_upgrade(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Take over the tables that WSO2 3.2 made, with all that is in them."""
+    from gatesync.cli import database
+
+    return database.upgrade(load(config).settings.database, Output(json=json))
 
 
 def _start(config: Path | None) -> Loaded:

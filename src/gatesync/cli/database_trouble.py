@@ -64,6 +64,8 @@ def explain(error: StoreError, database: DatabaseSettings) -> Exception:
             f"; start the database, or mend host and port in {database.key}.url. gatesync does "
             "not wait for a database; let the service manager start it again"
         )
+    if error.__cause__ is None:
+        return error  # the store's own words, which name the database
     return StoreError(f"{source}: {reason}")
 
 
