@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
-from gatesync.stores import schema, sql_read
+from gatesync.stores import schema, sql_manifest, sql_read
 from gatesync.stores.sql_opening import make_reading_engine, read_epoch, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_running import Lane
@@ -98,7 +98,7 @@ class SqlRetriever:
     ) -> ManifestPage:
         """See `Retriever.manifest`."""
         return await self._read(
-            lambda c, epoch: sql_read.read_manifest_page(
+            lambda c, epoch: sql_manifest.read_manifest_page(
                 c, epoch, label, at=at, after=after, limit=limit, at_least=at_least
             )
         )
