@@ -27,6 +27,7 @@ from gatesync.events.in_process import InProcessHub
 from gatesync.events.messages import decode_report
 from gatesync.gateway.agent import Agent
 from gatesync.gateway.backoff import Backoff
+from gatesync.gateway.lag import LAG_SECONDS
 from gatesync.publisher.fleet import Fleet, Receipt
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
@@ -128,7 +129,7 @@ class Link:
         return await self._back(await self._store().contents(digests))
 
     def _store(self) -> Saver:
-        return self._cluster.saver
+        return self._cluster.replica or self._cluster.saver
 
     async def _travel(self) -> None:
         self.questions += 1
@@ -275,8 +276,10 @@ class Cluster:
         seed: int = 0,
         broker: bool = True,
         retry: Backoff = RETRY,
+        replica: Saver | None = None,
     ) -> None:
         self.saver: Saver = saver if saver is not None else MemoryStore()
+        self.replica = replica  # what gateways read
         self.heartbeat = heartbeat
         self.broker = Broker()
         self.hub = FaultyHub(self.broker, Faults(), seed)
@@ -355,6 +358,7 @@ class Cluster:
             self._open_hub,
             heartbeat=self.heartbeat,
             retriever=link,
+            lag_seconds=LAG_SECONDS if self.replica else 0.0,
             retry=self.retry,
             clock=loop.time,
             random=_numbers(self._seed),

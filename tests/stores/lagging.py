@@ -24,13 +24,13 @@ class LaggingStore:
     def __init__(self, clock: Callable[[], float], lag: float = LAG_SECONDS) -> None:
         self._clock = clock
         self._lag = lag
-        self._primary = MemoryStore()
-        self._replica = MemoryStore(self._primary.epoch)
+        self.primary = MemoryStore()
+        self._replica = MemoryStore(self.primary.epoch)
         self._coming: deque[tuple[float, Callable[[], Awaitable[Any]]]] = deque()
 
     @property
     def epoch(self) -> str:
-        return self._primary.epoch
+        return self.primary.epoch
 
     async def labels(self) -> list[Head]:
         return await (await self._replicated()).labels()
@@ -62,7 +62,7 @@ class LaggingStore:
         return await (await self._replicated()).contents(digests)
 
     async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        return await self._primary.preview(requests)
+        return await self.primary.preview(requests)
 
     async def history(self, name: str) -> History:
         return await (await self._replicated()).history(name)
@@ -74,17 +74,17 @@ class LaggingStore:
         return await (await self._replicated()).change_sets(label, since, limit)
 
     async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        answers = await self._primary.save(requests)
+        answers = await self.primary.save(requests)
         self._later(lambda: self._replica.save(requests))
         return answers
 
     async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
-        confirmation = await self._primary.confirm(label, confirmation_id)
+        confirmation = await self.primary.confirm(label, confirmation_id)
         self._later(lambda: self._replica.confirm(label, confirmation_id))
         return confirmation
 
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:
-        floor = await self._primary.compact(label, keep, young)
+        floor = await self.primary.compact(label, keep, young)
         self._later(lambda: self._replica.compact(label, keep, young))
         return floor
 

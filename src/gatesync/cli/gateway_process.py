@@ -24,7 +24,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from gatesync.cli.logs import configure_logs
-from gatesync.cli.retrieving import open_retriever, reads_from
+from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
@@ -33,6 +33,7 @@ from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import BrokerError, read_credentials_file
 from gatesync.gateway.agent import Agent, discovered_hub
 from gatesync.gateway.installation import Installation, guarded, read_installation
+from gatesync.gateway.lag import LAG_SECONDS
 from gatesync.private_file import write_private_file
 from gatesync.web.client import HttpClient, open_client
 from gatesync.web.guard import Guard
@@ -94,6 +95,7 @@ async def gateway_role(settings: Settings) -> None:
             admin_url=f"http://{gateway.listen}",
             heartbeat=heartbeat,
             retriever=retriever,
+            lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
         )
         app = Guard(agent.app(), authenticate, ADMIN_REQUEST_BYTES)
         async with serve(app, gateway.listen.host, gateway.listen.port) as port:

@@ -10,7 +10,7 @@ from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
 from gatesync.web.client import HttpClient
 
-__all__ = ["open_retriever", "reads_from"]
+__all__ = ["may_lag", "open_retriever", "reads_from"]
 
 KEY: Final = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
 # By name, so that a gateway which reads over HTTP carries no database library.
@@ -31,6 +31,11 @@ def reads_from(settings: Settings) -> str:
         reason = "there is no database that can be opened"
         raise ConfigError([database.refusal or ConfigProblem(reason, KEY)])
     return f"database {database.read_source or database.source}"
+
+
+def may_lag(settings: Settings) -> bool:
+    """Whether that is a replica."""
+    return _name(settings) == "sql" and settings.database.read_source is not None
 
 
 @asynccontextmanager

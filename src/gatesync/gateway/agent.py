@@ -56,6 +56,7 @@ class Agent:
         labels: what it follows, the preferred first.
         client: its publisher, for reports when there is no broker.
         retriever: where it reads artifacts; the publisher itself by default.
+        lag_seconds: for how long that may show an older state, as a replica does.
         engine: what it deploys into.
         open_hub: opens the broker's hub.
         admin_url: told to the publisher, for people.
@@ -73,6 +74,7 @@ class Agent:
         admin_url: str = "",
         heartbeat: float = 5.0,
         retriever: Retriever | None = None,
+        lag_seconds: float = 0.0,
         retry: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Iterator[float] | None = None,
@@ -95,6 +97,7 @@ class Agent:
             on_verification=self._verify,
             random=random or randoms(),
             heartbeat=heartbeat,
+            lag_seconds=lag_seconds,
             clock=clock,
         )
 

@@ -33,6 +33,7 @@ from gatesync.events.messages import (
 )
 from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.deployment import Deployment, Missing
+from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
 from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
 from gatesync.stores.wire import BATCH_DIGESTS
@@ -84,6 +85,7 @@ class Informer:
         on_settled: called after each change of the deployment, with the label and the
             microseconds it took, to report it.
         heartbeat: seconds between publishers' heartbeats.
+        lag_seconds: for how long the retriever may show an older state; 0 if it never does.
         clock: the monotonic clock.
         random: numbers from [0, 1).
     """
@@ -99,6 +101,7 @@ class Informer:
         on_verification: Callable[[str], None],
         random: Iterator[float],
         heartbeat: float = 5.0,
+        lag_seconds: float = 0.0,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,6 +114,7 @@ class Informer:
         self._open_hub = open_hub
         self._on_settled = on_settled
         self._on_verification = on_verification
+        self._lag = Lag(lag_seconds, clock)
         self._random = random
         self._heartbeat = heartbeat
         self._backoff = backoff or Backoff(cap=60.0)
@@ -201,6 +205,8 @@ class Informer:
         change_set = announced.change_set
         log, pull = self.logs[change_set.label], self._pulls[change_set.label]
         decision = log.offer_change_set(change_set)
+        if decision is not Decision.OLD:
+            self._lag.hear(log.label, change_set.head.cursor)
         if decision is Decision.TAKEN:
             self.proofs[log.label] = started
             await self._settle(log, self._contents(announced), started)
@@ -221,10 +227,12 @@ class Informer:
             decision = log.offer_head(head)
             if decision is Decision.TAKEN:
                 self.pulse.heard = now
+                self._lag.settle(log.label, head.cursor)
                 self.proofs[log.label] = now
                 if log.touched:  # a confirmation let retained removals go
                     self._tasks.create_task(self._settle(log, {}, now))
             elif decision is not Decision.OLD:
+                self._lag.hear(log.label, head.cursor)
                 self._want(log.label, decision)
         if verification:
             self._on_verification(verification)
@@ -266,9 +274,11 @@ class Informer:
 
     def _judge(self, head: Head, known: Cursor | None) -> Decision:
         log = self.logs[head.label]
+        if self._lag.explains(head, known):
+            return Decision.OLD
         decision = log.judge(head, known)
         if decision is Decision.TAKEN:
-            self.proofs[log.label] = self._clock()
+            self._prove(head, self._clock())
             if log.touched:
                 self._tasks.create_task(self._settle(log, {}, self._clock()))
         elif decision is not Decision.OLD:
@@ -315,7 +325,6 @@ class Informer:
         elif decision is Decision.PULL and known is not None:
             decision = await self._pull_changes(log, known)
             if decision is Decision.TAKEN:
-                self.proofs[log.label] = started
                 await self._settle(log, {}, started)
             else:  # LIST; or the log moved on meanwhile, which is to be compared again
                 self._want(log.label, Decision.LIST if decision is Decision.LIST else Decision.ASK)
@@ -325,31 +334,44 @@ class Informer:
     async def _pull_changes(self, log: LabelLog, known: Cursor) -> Decision:
         """Take the difference to the head."""
         self.pulse.pulls += 1
+        asked = self._clock()
         try:
             delta = await self._retriever.changes(log.label, known)
         except TooOld:
             return Decision.LIST
         except Behind as behind:
+            if self._lag.explains(behind.head, known):
+                raise
             return log.judge(behind.head, known)
-        return log.offer_delta(delta.since, delta.head, delta.changes)
+        decision = log.offer_delta(delta.since, delta.head, delta.changes)
+        if decision is Decision.TAKEN:
+            self._prove(delta.head, asked)
+        return decision
 
     async def _list(self, log: LabelLog, started: float) -> None:
         """Take the whole list, with proof of whether it continues the history known here."""
         known, digest = log.cursor, log.digest
         self.pulse.lists += 1
         head, entries = await read_manifest(self._retriever, log.label)
+        if known is not None and self._lag.explains(head, known):
+            raise Behind(head, known)
         continues = known is None or await self._continues(head, known, digest)
         if log.cursor != known:  # events moved it meanwhile; the list may be older than they are
             self._want(log.label, Decision.ASK)
             return
         held = log.take_list(head, entries, continues=continues)
-        self.proofs[log.label] = started
+        self._prove(head, started)
         if not continues:
             _log.error(
                 "another history: what it would remove is kept until it is confirmed",
                 label=log.label, known=known, found=head.cursor, removals_held=held,
             )  # fmt: skip
         await self._settle(log, {}, started)
+
+    def _prove(self, head: Head, at: float) -> None:
+        """What the store shows is what this node follows, unless a publisher told of more."""
+        if not self._lag.hides(head):
+            self.proofs[head.label] = at
 
     async def _continues(self, head: Head, known: Cursor, digest: LabelDigest) -> bool:
         if head.epoch != known.epoch or head.revision < known.revision:
