@@ -172,8 +172,9 @@ def _faults(found: _Actual, wanted: _Wanted, *, orders: bool) -> Iterator[str]:
         yield f"is {found.type}{size}; {wanted.type} is needed"
     elif wanted.length and found.length and found.length < wanted.length:
         yield f"holds {found.length} characters; {wanted.length} are needed"
-    if wanted.collation and found.collation != wanted.collation and (found.collation or orders):
-        yield f"{_about(found.collation)}; {wanted.collation} is needed"
+    if wanted.collation != found.collation and (found.collation or orders):
+        needed = wanted.collation or "BINARY"  # as SQLite calls what it does by itself
+        yield f"{_about(found.collation)}; {needed} is needed"
     if found.nullable and not wanted.nullable:
         yield "may be NULL; it must not"
 
