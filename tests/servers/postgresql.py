@@ -27,7 +27,13 @@ class PostgresqlProcess(DatabaseProcess):
     def __init__(self, programs: Path, folder: Path) -> None:
         settings = [f"--{each}" for each in SETTINGS]
         super().__init__([programs / "postgres", "-D", folder / "data", *settings], folder)
+        self.programs = programs
         self._names = (f"test_{number}" for number in itertools.count())
+        self.fill()
+
+    def fill(self) -> None:
+        """Make what it needs in its folder."""
+        programs, folder = self.programs, self.folder
         password = folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
