@@ -124,6 +124,51 @@ def test_the_same_on_mariadb(tmp_path: Path, mariadb: MariadbProcess) -> None:
     assert "gatesync db script --dialect mysql (or mariadb)" in done.err
 
 
+GRANTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, INDEX, REFERENCES"
+
+
+def test_a_takeover_needs_more_of_mariadb_than_a_publisher(
+    tmp_path: Path, mariadb: MariadbProcess
+) -> None:
+    with mariadb.database() as url, place(tmp_path) as here:
+        make_wso2_tables(url, wso2_rows()[:4])
+        tables = f"{make_url(url).database}.*"
+        with mariadb.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE USER apim_user@'%' IDENTIFIED BY 'p'")
+            try:
+                cursor.execute(f"GRANT {GRANTS} ON {tables} TO apim_user@'%'")
+                user = make_url(url).set(username="apim_user", password="p")
+                use(here, user.render_as_string(hide_password=False))
+                refused = db(here, "upgrade")
+                cursor.execute(f"GRANT ALTER, DROP ON {tables} TO apim_user@'%'")
+                done = db(here, "upgrade")
+            finally:
+                cursor.execute("DROP USER apim_user@'%'")
+    assert refused.code == 2
+    assert "the owner of WSO2's tables must do this" in refused.err
+    assert (done.code, done.out.count("is taken over")) == (0, 1)
+
+
+def test_a_takeover_on_postgresql_is_for_the_tables_owner(
+    tmp_path: Path, postgresql: PostgresqlProcess
+) -> None:
+    with postgresql.database() as url, place(tmp_path) as here:
+        make_wso2_tables(url, wso2_rows()[:4])
+        with postgresql.connect() as connection:
+            connection.execute("CREATE ROLE other LOGIN PASSWORD 'p'")
+            name = make_url(url).database
+            connection.execute(f"ALTER DATABASE {name} OWNER TO other".encode())
+        other = make_url(url).set(username="other", password="p")
+        use(here, other.render_as_string(hide_password=False))
+        refused = db(here, "upgrade")
+        with postgresql.connect() as connection:
+            connection.execute(f"ALTER DATABASE {name} OWNER TO gatesync".encode())
+            connection.execute("DROP ROLE other")
+    assert refused.code == 2
+    assert "must be owner of table am_gw_api_artifacts" in refused.err
+    assert "the owner of WSO2's tables must do this" in refused.err
+
+
 def wso2_rows() -> list[Row]:
     secret = {"credentialsToBeAdd": [{"alias": "backend", "password": "hunter2"}]}
     return [

@@ -26,7 +26,7 @@ from gatesync.stores.store import StoreError
 
 __all__ = ["check", "create", "print_script", "upgrade"]
 
-_DENIED: Final = ("permission denied", "command denied")
+_DENIED: Final = ("permission denied", "command denied", "must be owner")
 
 _T = TypeVar("_T")
 
@@ -48,7 +48,9 @@ def create(database: DatabaseSettings, output: Output) -> int:
         async with open_sql_store(source, database.options) as store:
             return store.epoch
 
-    epoch = _run(work, database)
+    which = "mysql (or mariadb)" if source.dialect is Dialect.MYSQL else source.dialect
+    script = f"gatesync db script --dialect {which}"
+    epoch = _run(work, database, f"let an administrator run what this prints: {script}")
     output.document({"database": str(source), "epoch": epoch})
     output.line(f"{source} has its tables")
     return 0
@@ -71,7 +73,8 @@ def check(database: DatabaseSettings, output: Output) -> int:
         finally:
             await lane.close()
 
-    checked = _run(work, database)
+    reading = "this user may not read it; docs/databases.md lists what to grant"
+    checked = _run(work, database, reading)
     output.document(checked)
     for finding in checked.findings:
         output.line(f"{finding.where}: {finding.what}")
@@ -102,7 +105,8 @@ def upgrade(database: DatabaseSettings, output: Output) -> int:
 
             return await take_over(source, database.options, publish_of_row, progress=move)
 
-    done = _run(work, database)
+    who = "the owner of WSO2's tables must do this; docs/databases.md lists what that user needs"
+    done = _run(work, database, who)
     if done is None:
         output.document({"database": str(source), "taken_over": None})
         output.line(f"{source} has no tables of WSO2's: there is nothing to take over")
@@ -158,15 +162,16 @@ def _source(database: DatabaseSettings) -> SqlSource:
     return database.source
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, _T]], database: DatabaseSettings) -> _T:
+def _run(
+    work: Callable[[], Coroutine[Any, Any, _T]], database: DatabaseSettings, denied: str = ""
+) -> _T:
+    """Do it; `denied` is what to do where the user may not."""
     try:
         return asyncio.run(work())
     except StoreError as error:
         reason = str(error)
         if any(each in reason for each in _DENIED):
-            which = "mysql (or mariadb)" if database.type != "postgresql" else "postgresql"
-            advice = "let an administrator run what this prints: gatesync db script --dialect"
-            raise CommandError(EXIT_WRONG, reason, f"{advice} {which}") from None
+            raise CommandError(EXIT_WRONG, reason, denied) from None
         explained = explain(error, database)
         if isinstance(explained, ConfigError):
             raise explained from None
