@@ -24,12 +24,12 @@ MARIADB = {
         "GS_OLD_CONTENT.ARTIFACT: may be NULL"
     ),
     "ALTER TABLE GS_HEAD MODIFY GATEWAY_LABEL VARCHAR(255) CHARACTER SET latin1 NOT NULL": (
-        "GS_HEAD.GATEWAY_LABEL: has collation latin1_swedish_ci: is in latin1"
+        "GS_HEAD.GATEWAY_LABEL: has collation latin1_swedish_ci (not every letter"
     ),
     "ALTER TABLE GS_HEAD MODIFY GATEWAY_LABEL VARCHAR(255)"
-    " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci NOT NULL": "differ in case or accents only",
+    " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci NOT NULL": "(case and accents do not count)",
     "ALTER TABLE GS_HEAD MODIFY GATEWAY_LABEL VARCHAR(255)"
-    " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL": "differ in spaces at the end only",
+    " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL": "(spaces at the end do not count)",
     "ALTER TABLE GS_HEAD CONVERT TO CHARACTER SET utf8mb3": "GS_HEAD.DIGEST: has collation utf8mb3",
     "ALTER TABLE GS_CHANGE MODIFY CONTEXT VARCHAR(99)"
     " CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL": (

@@ -139,8 +139,8 @@ def _tell(done: Takeover, database: str, output: Output) -> int:
     )
     if published:
         output.problem(
-            f"{len(published)} of the rows that are left out were served by WSO2; publish these "
-            "APIs again"
+            f"{len(published)} left out that WSO2 served: publish these APIs again, else they are "
+            "missing"
         )
     return EXIT_NO if published else 0
 

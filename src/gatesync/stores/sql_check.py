@@ -186,14 +186,13 @@ def _about(collation: str | None) -> str:
     low = collation.lower()
     reasons = []
     if not low.startswith(("utf8mb4", "ascii", "c", "posix", "ucs_basic", "nocase", "rtrim")):
-        reasons.append(f"is in {low.split('_')[0]}, which has not every letter")
+        reasons.append("not every letter")
     if low.endswith("_ci") or low == "nocase":
-        reasons.append("takes names for one that differ in case or accents only")
+        reasons.append("case and accents do not count")
     elif low.endswith("_bin") or low == "rtrim":
-        reasons.append("takes names for one that differ in spaces at the end only")
-    return f"has collation {collation}" + "".join(
-        f": {each}" for each in [", ".join(reasons)] if each
-    )
+        reasons.append("spaces at the end do not count")
+    said = ", ".join(reasons)
+    return f"has collation {collation}" + (f" ({said})" if said else "")
 
 
 def _clauses(name: str, found: _Actual, wanted: _Wanted, dialect: Dialect) -> Iterator[str]:
