@@ -18,8 +18,11 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    any_,
     bindparam,
+    func,
+    literal_column,
+    select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -31,11 +34,22 @@ _ARRAY_BYTES: Final = 64 * 1024 * 1024  # of one statement: PostgreSQL stops at 
 
 
 class Among:
-    """A query for the rows whose column is among some values. Built once, asked often."""
+    """A query for the rows whose column is among some values. Built once, asked often.
+
+    PostgreSQL is made to look up one value after the other. Before it has statistics of a young
+    table it expects little of each label, and would rather read all of a label every time.
+    """
 
     def __init__(self, query: Select[Any], column: ColumnElement[str]) -> None:
         self._list = query.where(column.in_(bindparam("values", expanding=True)))
-        self._array = query.where(column == any_(bindparam("values", type_=ARRAY(String))))
+        wanted = (
+            func.unnest(bindparam("values", type_=ARRAY(String)))
+            .table_valued("value")
+            .render_derived()
+        )
+        # OFFSET keeps the planner from turning the loop into one scan of all.
+        one = query.where(column == wanted.c.value).offset(literal_column("0")).lateral()
+        self._array = select(one).select_from(wanted.join(one, true()))
 
     def rows(
         self, connection: Connection, values: Collection[str], **parameters: Any

@@ -25,6 +25,8 @@ _POSTGRESQL_LIMITS: Final = (
     " set_config('idle_in_transaction_session_timeout', %(ms)s, false),"
     " set_config('timezone', 'UTC', false)"
 )
+# A prepared statement keeps the plan that was right when its table was empty.
+_POSTGRESQL_PLANS: Final = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false)"
 _MYSQL_LIMITS: Final = "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = %(s)s"
 _MARIADB_LIMITS: Final = "SET SESSION idle_transaction_timeout = %(s)s, max_statement_time = %(s)s"
 _READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
@@ -46,6 +48,7 @@ def postgresql_engines(
 
     def limit(connection: Any, _record: Any) -> None:
         connection.execute(_POSTGRESQL_LIMITS, {"ms": str(math.ceil(options.deadline * 1000))})
+        connection.execute(_POSTGRESQL_PLANS)
         connection.commit()
 
     def only_read(connection: Any, _record: Any) -> None:
@@ -75,7 +78,11 @@ def mysql_engines(
     }
     arguments |= connect_arguments(source) if source else {}
     hosts = source.hosts if source else ()
-    is_mariadb = _is_mariadb(url, {**arguments, "read_timeout": options.connect_timeout}, hosts)
+    # PyMySQL's connect_timeout ends before the handshake: a server that is frozen would be waited
+    # for as long as for an answer, and the next host would never get its turn.
+    answer_seconds = arguments["read_timeout"]
+    arguments["read_timeout"] = min(arguments["connect_timeout"], answer_seconds)
+    is_mariadb = _is_mariadb(url, arguments, hosts)
     url = url.set(drivername="mariadb+pymysql" if is_mariadb else "mysql+pymysql")
     writing = _engine(url, "READ COMMITTED", 1, arguments, options)
     reading = _engine(url, "REPEATABLE READ", options.readers, arguments, options)
@@ -87,6 +94,7 @@ def mysql_engines(
         with connection.cursor() as cursor:
             for statement in limits:
                 cursor.execute(statement, {"s": math.ceil(options.deadline)})
+        connection._read_timeout = answer_seconds
 
     def only_read(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
