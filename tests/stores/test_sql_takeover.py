@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from gatesync.publisher.taking_over import publish_of_row
+from gatesync.stores import schema
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_takeover import TakenRow, Takeover, take_over
+from gatesync.stores.sql_wso2 import KEPT_NAMES
 from gatesync.stores.store import StoreError, read_manifest
 from tests.contracts.saves import asked, publish
 from tests.stores.wso2_tables import (
@@ -272,6 +274,23 @@ async def test_rows_of_one_key_are_told(tmp_path: Path) -> None:
     engine.dispose()
     [found] = (await again(database)).rows
     assert found.notes == ("there are 2 rows of this label and API_ID",)
+
+
+async def test_the_way_back_to_wso2(database: str) -> None:
+    """As docs/databases.md says it; then it can be taken over anew."""
+    make_wso2_tables(database, [row("Shop", "Pizza"), row("Shop", "Gone", instruction="Remove")])
+    before = rows_of(database, ALL.format("AM_GW_API_ARTIFACTS"))
+    await again(database)
+    engine = engine_of(database)
+    ours = [table.name for table in schema.metadata.sorted_tables if table.name.startswith("GS_")]
+    with engine.begin() as connection:
+        for name in (schema.artifacts.name, schema.details.name, "GS_TAKEN_OVER", *ours):
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+        for name, kept in KEPT_NAMES.items():
+            connection.exec_driver_sql(f"ALTER TABLE {kept} RENAME TO {name}")
+    engine.dispose()
+    assert rows_of(database, ALL.format("AM_GW_API_ARTIFACTS")) == before
+    assert not (await again(database)).before
 
 
 def everything(database: str) -> list[object]:

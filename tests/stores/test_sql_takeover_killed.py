@@ -1,5 +1,6 @@
 """A takeover that is killed between its statements, and run again: as if nothing had been."""
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -77,3 +78,16 @@ async def test_a_takeover_that_was_killed_goes_on_where_it_was(databases: Databa
                 assert code == -9
                 killed += 1
             assert outcome(url) == expected, f"seed {seed}"
+
+
+async def test_two_at_once_share_the_work(databases: Databases) -> None:
+    content = rows()
+    with made(databases, content) as whole:
+        assert await take_over(whole, SqlOptions(), publish_of_row)
+        expected = outcome(whole)
+    with made(databases, content) as url:
+        both = [take_over(url, SqlOptions(), publish_of_row, batch_rows=1) for _ in range(2)]
+        for done in await asyncio.gather(*both):
+            assert done is not None
+            assert len(done.rows) == len(content)
+        assert outcome(url) == expected

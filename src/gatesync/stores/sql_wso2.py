@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     func,
     inspect,
     select,
@@ -99,7 +100,8 @@ def put_aside(connection: Connection) -> None:
 
 def list_rows(connection: Connection) -> list[Wso2Row]:
     """All rows that were put aside, the oldest first."""
-    artifacts = _kept_artifacts(connection)
+    name = KEPT_NAMES[schema.artifacts.name]
+    artifacts = _table(name, _columns(connection, name))
     time = next((artifacts.c[name] for name in _TIMES if name in artifacts.c), None)
     columns = [artifacts.c[name] for name in ("GATEWAY_LABEL", "API_ID", "GATEWAY_INSTRUCTION")]
     query = select(*columns, func.length(artifacts.c.ARTIFACT).label("SIZE"))
@@ -118,11 +120,8 @@ def list_rows(connection: Connection) -> list[Wso2Row]:
 
 def read_document(connection: Connection, row: Wso2Row) -> list[bytes]:
     """The ARTIFACT of the row; of several rows, where the table had no primary key."""
-    artifacts = _kept_artifacts(connection)
-    mine = (artifacts.c.GATEWAY_LABEL == row.label) & (artifacts.c.API_ID == row.api_id)
-    return [
-        bytes(each or b"") for each in connection.scalars(select(artifacts.c.ARTIFACT).where(mine))
-    ]
+    place = {"label": row.label, "api_id": row.api_id}
+    return [bytes(each or b"") for each in connection.scalars(_DOCUMENT, place)]
 
 
 def table_names(connection: Connection) -> dict[str, str]:
@@ -135,11 +134,6 @@ def _columns(connection: Connection, table: str) -> set[str]:
     name = table_names(connection).get(table.lower())
     found = inspect(connection).get_columns(name) if name else []
     return {each["name"].upper() for each in found}
-
-
-def _kept_artifacts(connection: Connection) -> Table:
-    name = KEPT_NAMES[schema.artifacts.name]
-    return _table(name, _columns(connection, name))
 
 
 def _table(name: str, columns: set[str]) -> Table:
@@ -175,3 +169,9 @@ def _milliseconds(value: object) -> int:
         return 0
     moment = value if value.tzinfo else value.replace(tzinfo=UTC)
     return max(0, int(moment.timestamp() * 1000))
+
+
+_ARTIFACTS: Final = _table(KEPT_NAMES[schema.artifacts.name], _NEEDED)
+_DOCUMENT: Final = select(_ARTIFACTS.c.ARTIFACT).where(
+    _ARTIFACTS.c.GATEWAY_LABEL == bindparam("label"), _ARTIFACTS.c.API_ID == bindparam("api_id")
+)
