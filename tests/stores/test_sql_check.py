@@ -170,6 +170,16 @@ async def test_tables_without_the_row_of_the_store_are_told(database: str) -> No
     assert told(database).startswith("GS_STORE: has no row yet")
 
 
+async def test_an_index_that_a_crash_left_out_is_made_at_the_next_start(database: str) -> None:
+    await publish_to(database, "A")
+    table = " ON GS_CHANGE" if database.startswith("mariadb") else ""
+    execute(database, f"DROP INDEX GS_CHANGE_DIGEST{table}", "DELETE FROM GS_STORE")
+    assert "GS_CHANGE: has no index GS_CHANGE_DIGEST" in told(database)
+    async with open_sql_store(database):
+        pass
+    assert checked(database) == Checked(())
+
+
 async def test_tables_of_wso2s_are_told(database: str) -> None:
     make_wso2_tables(database, [row("Shop", "Pizza")])
     found = checked(database)

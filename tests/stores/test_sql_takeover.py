@@ -236,6 +236,9 @@ async def test_tables_of_another_version_are_refused(database: str) -> None:
     engine.dispose()
     with pytest.raises(StoreError, match="format 99"):
         await again(database)
+    with pytest.raises(StoreError, match="format 99"):
+        async with open_sql_store(database):
+            raise AssertionError
 
 
 async def test_without_tables_of_wso2s_there_is_nothing_to_do(database: str) -> None:
