@@ -131,7 +131,6 @@ details = _table(
     _column("API_VERSION", NAME),
     _column("API_TYPE", KIND, nullable=True),
     _column("KIND", KIND),
-    _index("GS_DETAILS_NAME", "API_NAME"),
 )
 
 artifacts = _table(

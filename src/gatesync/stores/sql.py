@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
-from gatesync.stores import schema, sql_compact, sql_history, sql_read, sql_write
+from gatesync.stores import schema, sql_compact, sql_history, sql_manifest, sql_read, sql_write
 from gatesync.stores.sql_opening import make_engines, prepare, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_running import ConstraintError, Lane
@@ -120,7 +120,7 @@ class SqlStore:
     ) -> ManifestPage:
         """See `Retriever.manifest`."""
         return await self._read(
-            lambda c: sql_read.read_manifest_page(
+            lambda c: sql_manifest.read_manifest_page(
                 c, self.epoch, label, at=at, after=after, limit=limit, at_least=at_least
             )
         )
