@@ -27,6 +27,9 @@ _POSTGRESQL_LIMITS: Final = (
 )
 # A prepared statement keeps the plan that was right when its table was empty.
 _POSTGRESQL_PLANS: Final = "SELECT set_config('plan_cache_mode', 'force_custom_plan', false)"
+# Of a label that was filled a moment ago PostgreSQL knows no size, and takes it for a small one: it
+# would collect all of it, and sort it, for each page.
+_POSTGRESQL_PAGES: Final = "SELECT set_config('enable_bitmapscan', 'off', false)"
 _MYSQL_LIMITS: Final = "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = %(s)s"
 _MARIADB_LIMITS: Final = "SET SESSION idle_transaction_timeout = %(s)s, max_statement_time = %(s)s"
 _READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
@@ -52,6 +55,8 @@ def postgresql_engines(
         connection.commit()
 
     def only_read(connection: Any, _record: Any) -> None:
+        connection.execute(_POSTGRESQL_PAGES)
+        connection.commit()
         connection.read_only = True
 
     for engine in (writing, reading):
