@@ -13,8 +13,10 @@ import pymysql
 from gatesync.artifacts import canonical
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.synapse import artifact_from_xml
+from gatesync.secret import Secret
+from gatesync.stores.sql_source import DatabaseHost, Dialect, SqlSource, Tls, TlsMode
 from tests.servers.database import DatabaseProcess
-from tests.servers.gatesync import LABEL, Done, Place, ask, sequence_xml, until
+from tests.servers.gatesync import LABEL, Done, Place, Role, ask, sequence_xml, until
 from tests.servers.mariadb import MariadbProcess, mariadb_server
 from tests.servers.postgresql import PostgresqlProcess, postgresql_server
 from tests.servers.proxy import Proxy, proxy_to
@@ -148,10 +150,11 @@ class Cluster:
 
     def __init__(self, folder: Path, server: Server, proxy: Proxy, disk: SmallDisk | None) -> None:
         self.server, self.proxy, self.disk = server, proxy, disk
+        self._folder = folder
         self.control = Place(folder / "control")
         kind = "postgresql" if isinstance(server, Postgresql) else "mariadb"
         url = f"jdbc:{kind}://127.0.0.1:{proxy.port}/{DATABASE}?sslMode=disable&connect_timeout=2"
-        database = (
+        self.database = database = (
             f'[database.sync_runtime_artifacts_db]\ntype = "{kind}"\nurl = "{url}"\n'
             f'username = "{USER}"\npassword = "{PASSWORD}"\n'
         )
@@ -173,6 +176,19 @@ class Cluster:
         self.publisher = self.roles[1]
         self._texts: dict[str, str] = {}
 
+    def source(self, hosts: tuple[DatabaseHost, ...]) -> SqlSource:
+        """The database, at these hosts."""
+        postgresql = isinstance(self.server, Postgresql)
+        return SqlSource(
+            dialect=Dialect.POSTGRESQL if postgresql else Dialect.MYSQL,
+            database=DATABASE,
+            hosts=hosts,
+            username=USER,
+            password=Secret(PASSWORD),
+            tls=Tls(mode=TlsMode.DISABLE),
+            connect_seconds=2,
+        )
+
     def start(self) -> None:
         for role in self.roles[:2]:
             role.start()
@@ -183,6 +199,17 @@ class Cluster:
     def end(self) -> None:
         for each in (*self.nodes, self.control):
             each.end()
+
+    @contextmanager
+    def another_publisher(self) -> Iterator[tuple[Role, str]]:
+        """One more, with the usual time limits and without a broker, while the block runs."""
+        other = Place(self._folder / "another", node="another")
+        with other.config.open("a") as config:
+            config.write(f"[apim.event_hub]\nenable = false\n{self.database}")
+        try:
+            yield other.role("publisher").start(), other.publisher
+        finally:
+            other.end()
 
     def publish(self, name: str, text: str) -> Done:
         path = self.control.folder / f"{name}.xml"

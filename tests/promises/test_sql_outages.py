@@ -8,13 +8,18 @@ and no process was started again.
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.promises.outage import SERVERS, Cluster, cluster_on
-from tests.servers.gatesync import until
-from tests.servers.proxy import Cut, Way
+from gatesync.stores.sql import SqlOptions, open_sql_store
+from gatesync.stores.sql_source import DatabaseHost
+from tests.promises.outage import PASSWORD, SERVERS, Cluster, cluster_on
+from tests.servers.gatesync import ask, until
+from tests.servers.proxy import Cut, Way, proxy_to
+
+STOP_SECONDS = 10  # of a process whose database hangs; it gives up after 2
 
 pytestmark = [pytest.mark.promise(3), pytest.mark.promise(4)]
 
@@ -37,6 +42,7 @@ def cluster(everything: Cluster) -> Iterator[Cluster]:
     everything.recovers()
     everything.published("steady", text())
     assert [role.pid for role in everything.roles if role.alive] == pids
+    assert [role.arguments[0] for role in everything.roles if PASSWORD in role.said()] == []
 
 
 def text() -> str:
@@ -78,6 +84,18 @@ def test_a_database_that_hangs(cluster: Cluster) -> None:
         cluster.server.process.thaw()
     cluster.recovers()
     assert cluster.head() == before
+
+
+def test_a_publisher_stops_in_time_though_its_database_hangs(cluster: Cluster) -> None:
+    with cluster.another_publisher() as (publisher, url):
+        cluster.server.process.freeze()
+        try:
+            until(lambda: ask(url, "/health/ready").status == 503, "it has noticed")
+            began = time.monotonic()
+            assert publisher.stop() == 0
+            assert time.monotonic() - began < STOP_SECONDS
+        finally:
+            cluster.server.process.thaw()
 
 
 @pytest.mark.parametrize("ways", [(Way.ANSWERS,), (Way.REQUESTS, Way.ANSWERS)])
@@ -129,3 +147,13 @@ def test_a_connection_that_is_lost_at_its_commit(cluster: Cluster, cut: Cut) -> 
     with cluster.proxy.cutting(cut):
         cluster.published("steady", text())
     assert cluster.head() == before + 1
+
+
+async def test_of_two_hosts_the_second_has_its_turn_though_the_first_hangs(
+    cluster: Cluster,
+) -> None:
+    port = cluster.server.process.port
+    with proxy_to(port) as first, first.hanging(*Way):
+        hosts = (DatabaseHost("127.0.0.1", first.port), DatabaseHost("127.0.0.1", port))
+        async with open_sql_store(cluster.source(hosts), SqlOptions(deadline=15)) as store:
+            assert [each.revision for each in await store.labels()] == [cluster.head()]

@@ -10,12 +10,13 @@ import os
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from gatesync.stores.store import StoreError
@@ -24,11 +25,14 @@ __all__ = ["ConstraintError", "Lane"]
 
 TRIES: Final = 5
 PAUSE_SECONDS: Final = 0.01  # after the first failure; twice as long after each other
+CLOSE_SECONDS: Final = 2.0  # what calls under way may still take when the store is closed
 LAST_RESORT_SECONDS: Final = 2.0  # from the deadline until nobody waits for the thread any more
 
 # Deadlock, serialisation failure, lock wait timeout: the database has rolled it all back.
 _TRANSIENT_STATES: Final = {"40001", "40P01"}
 _TRANSIENT_NUMBERS: Final = {1020, 1205, 1213}
+
+_thread: Final = threading.local()  # `call`: what this thread is busy with
 
 _T = TypeVar("_T")
 
@@ -49,9 +53,11 @@ class Lane:
         self, engine: Engine, *, threads: int, name: str, where: str, deadline: float
     ) -> None:
         self.engine = engine
+        event.listen(engine, "connect", _watch_new, insert=True)
         self._threads = ThreadPoolExecutor(threads, name)
         self._where = where
         self._deadline = deadline
+        self._calls: WeakSet[_Call[Any]] = WeakSet()  # those that a thread has, and some done ones
 
     async def run(self, work: Callable[[Connection], _T]) -> _T:
         """Do `work` in one transaction. It may be done several times, but is committed once.
@@ -63,6 +69,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         late = f"database {self._where}: no answer within {self._deadline:g} s"
         call = _Call(self.engine, work, self._where, late)
+        self._calls.add(call)
         answer = loop.run_in_executor(self._threads, call)
         # Not bound to this task: a caller that is cancelled leaves its thread to this timer.
         timer = loop.call_later(self._deadline, call.give_up)
@@ -76,9 +83,17 @@ class Lane:
                 timer.cancel()
 
     async def close(self) -> None:
-        """End the threads and the connections, after what they are doing."""
-        await asyncio.to_thread(self._threads.shutdown)
+        """End the threads and the connections, after what they are doing if that is soon done."""
+        timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._give_up)
+        try:
+            await asyncio.to_thread(self._threads.shutdown)
+        finally:
+            timer.cancel()
         self.engine.dispose()
+
+    def _give_up(self) -> None:
+        for call in self._calls:
+            call.give_up()
 
 
 class _Call(Generic[_T]):
@@ -115,37 +130,48 @@ class _Call(Generic[_T]):
         """Make whatever the thread waits for fail."""
         with self._lock:
             self._late.set()
-            if self._socket is not None:
-                with suppress(OSError):  # the other side was quicker
-                    self._socket.shutdown(socket.SHUT_RDWR)
+            self._cut()
+
+    def watch(self, driver: Any) -> None:
+        """Let `give_up` reach a connection's socket, by a descriptor that is ours alone."""
+        number = _descriptor(driver)
+        if number is None:
+            return
+        self._unwatch()
+        with self._lock:
+            self._socket = socket.socket(fileno=os.dup(number))
+            if self._late.is_set():
+                self._cut()
 
     def _once(self) -> _T:
         self.committing = False
         if self._late.is_set():
             raise StoreError(self._why_late)
-        with self._engine.connect() as connection, self._watched(connection):
-            with connection.begin():
-                answer = self._work(connection)
-                self.committing = True
-            return answer
+        _thread.call = self
+        try:
+            with self._engine.connect() as connection:
+                self.watch(connection.connection.driver_connection)
+                try:
+                    with connection.begin():
+                        answer = self._work(connection)
+                        self.committing = True
+                    return answer
+                finally:
+                    self._unwatch()  # it may be another thread's from here on
+        finally:
+            _thread.call = None
+            self._unwatch()
 
-    @contextmanager
-    def _watched(self, connection: Connection) -> Iterator[None]:
-        """Let `give_up` reach the connection's socket, by a descriptor that is ours alone."""
-        number = _descriptor(connection)
-        if number is None:
-            yield
-            return
-        with socket.socket(fileno=os.dup(number)) as mine:
-            with self._lock:
-                self._socket = mine
-            if self._late.is_set():
-                raise StoreError(self._why_late)
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._socket = None
+    def _cut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # the other side was quicker
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _unwatch(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = None
 
     def _can_repeat(self, error: Exception, number: int) -> bool:
         """Whether nothing was committed, and another try may go better."""
@@ -165,8 +191,14 @@ class _Call(Generic[_T]):
         return StoreError(text, unsure=self.committing and not answered)
 
 
-def _descriptor(connection: Connection) -> int | None:
-    driver: Any = connection.connection.driver_connection
+def _watch_new(driver: Any, _record: Any) -> None:
+    """What is said to the server while a connection comes up may stay without an answer, too."""
+    call = getattr(_thread, "call", None)
+    if call is not None:
+        call.watch(driver)
+
+
+def _descriptor(driver: Any) -> int | None:
     speaker = getattr(driver, "_sock", driver)  # PyMySQL shows its socket to nobody
     return int(speaker.fileno()) if hasattr(speaker, "fileno") else None
 
