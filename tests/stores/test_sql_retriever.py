@@ -8,12 +8,15 @@ import pytest
 from sqlalchemy import Connection, create_engine, make_url, text
 
 from gatesync.artifacts.changes import Cursor
+from gatesync.secret import Secret
 from gatesync.stores import schema
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_retriever import READ_TABLES, SqlRetriever, open_sql_retriever
+from gatesync.stores.sql_source import DatabaseHost, Dialect, SqlSource
 from gatesync.stores.store import StoreError, TooOld
 from tests.contracts.saves import asked, held, publish
 from tests.contracts.store import StoreContract
+from tests.servers.postgresql import PostgresqlProcess
 from tests.stores.reader_role import reader_of, statements
 from tests.stores.reading_through import ReadThrough
 from tests.stores.sql_bench import SqlBench, opened
@@ -123,6 +126,26 @@ def test_the_documented_user_may_read_what_is_read_and_nothing_else() -> None:
         granted = " ".join(each for each in statements(backend) if each.startswith("GRANT"))
         for table in schema.metadata.sorted_tables:
             assert (f" {table.name}" in granted.replace(",", " ")) is (table in READ_TABLES)
+
+
+async def test_of_several_hosts_the_primary_serves_a_user_who_may_not_write(
+    postgresql: PostgresqlProcess,
+) -> None:
+    hosts = (DatabaseHost("127.0.0.1", 1), DatabaseHost("127.0.0.1", postgresql.port))
+    with postgresql.database() as url:
+        async with opened(url) as bench, AsyncExitStack() as stack:
+            await bench.store.save([asked("Shop", publish("A"))])
+            user = make_url(stack.enter_context(reader_of(url)))
+            source = SqlSource(
+                dialect=Dialect.POSTGRESQL,
+                database=str(user.database),
+                hosts=hosts,
+                username=user.username,
+                password=Secret(str(user.password)),
+                libpq={"target_session_attrs": "read-write"},  # what several hosts get
+            )
+            retriever = await stack.enter_async_context(open_sql_retriever(source))
+            assert (await retriever.heads(["Shop"]))["Shop"].revision == 1
 
 
 async def test_a_server_that_is_not_there_is_one_error_and_asked_again() -> None:
