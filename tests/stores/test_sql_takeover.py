@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gatesync.publisher.taking_over import publish_of_row
 from gatesync.stores import schema
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.sql_options import SqlOptions
-from gatesync.stores.sql_takeover import TakenRow, Takeover, take_over
-from gatesync.stores.sql_wso2 import KEPT_NAMES
+from gatesync.stores.sql_takeover import Converted, TakenRow, Takeover, take_over
+from gatesync.stores.sql_wso2 import KEPT_NAMES, Wso2Row
 from gatesync.stores.store import StoreError, read_manifest
 from tests.contracts.saves import asked, publish
 from tests.stores.wso2_tables import (
@@ -148,6 +149,33 @@ async def test_rows_that_cannot_be_taken_are_told_and_kept_byte_by_byte(database
     assert "'Undeploy', not Publish or Remove" in found["Shop", "id-of-Odd"].notes[0]
     assert await held(database, "Shop") == {"id-of-Good": "Good 1.0.0"}
     assert rows_of(database, KEPT) == before
+
+
+async def test_a_row_that_the_database_refuses_takes_no_other_with_it(database: str) -> None:
+    def too_long(row: Wso2Row, content: bytes) -> Converted:
+        converted = publish_of_row(row, content)
+        if row.api_id != "id-of-Long":
+            return converted
+        entry = structs.replace(converted.publish.entry, context="/" + "x" * 300)
+        return Converted(structs.replace(converted.publish, entry=entry))
+
+    make_wso2_tables(
+        database,
+        [row("Shop", "A"), row("Shop", "Long", minute=1), row("Shop", "B", minute=2)],
+    )
+    done = await take_over(database, SqlOptions(), too_long)
+    assert done is not None
+    if database.startswith("sqlite"):  # heeds no lengths
+        assert [each.revision for each in done.rows] == [1, 2, 3]
+        return
+    assert [each.revision for each in done.rows] == [1, 0, 2]
+    assert "database" in by_place(done)["Shop", "id-of-Long"].notes[0]
+    assert set(await held(database, "Shop")) == {"id-of-A", "id-of-B"}
+
+
+async def test_an_api_id_that_is_no_name_is_told(database: str) -> None:
+    done = await taken(database, row("Shop", "Pizza", api_id="a\nb"))
+    assert (done.rows[0].revision, "control character" in done.rows[0].notes[0]) == (0, True)
 
 
 async def test_an_api_that_takes_the_context_of_another_is_left_out(database: str) -> None:
