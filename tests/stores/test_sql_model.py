@@ -47,7 +47,9 @@ def id_of_item(item: Publish | Remove) -> str:
 
 
 requests = st.builds(
-    lambda labels, sets, force: asked(labels, *sets, author="ann", origin="here", force=force),
+    lambda labels, sets, force, at: asked(
+        labels, *sets, author="ann", origin="here", force=force, published_at=at
+    ),
     st.lists(st.sampled_from(LABELS), min_size=1, max_size=2, unique=True),
     st.lists(
         st.lists(items, min_size=1, max_size=3, unique_by=id_of_item),
@@ -55,6 +57,7 @@ requests = st.builds(
         max_size=2,
     ),
     st.booleans(),
+    st.integers(0, 9),
 )
 
 
@@ -114,10 +117,14 @@ class SqlAgainstMemory(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(self.known)).key
             self.save([msgspec.structs.replace(request, key=key)])
 
-    @rule(label=st.sampled_from(LABELS), keep=st.integers(0, 4))
-    def compact(self, label: str, keep: int) -> None:
-        floor = self.run(self.sql.compact(label, keep))
-        assert floor == self.run(self.memory.compact(label, keep))
+    @rule(
+        label=st.sampled_from(LABELS),
+        keep=st.integers(0, 4),
+        young=st.one_of(st.none(), st.integers(0, 10)),
+    )
+    def compact(self, label: str, keep: int, young: int | None) -> None:
+        floor = self.run(self.sql.compact(label, keep, young))
+        assert floor == self.run(self.memory.compact(label, keep, young))
         self.floors[label] = floor
 
     @rule(label=st.sampled_from(LABELS), number=st.integers(0, 99))
@@ -169,6 +176,7 @@ class SqlAgainstMemory(RuleBasedStateMachine):
             digests = {entry.digest for entry in held.values()}
             contents = await self.sql.contents(digests)
             assert contents == await self.memory.contents(digests)
+            assert await self.sql.sizes(digests) == await self.memory.sizes(digests)
             assert set(contents) == digests
             delta = await self.sql.changes(label, at)
             assert applied(held, delta) == now
