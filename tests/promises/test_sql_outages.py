@@ -21,7 +21,7 @@ from tests.servers.proxy import Cut, Way, proxy_to
 
 STOP_SECONDS = 10  # of a process whose database hangs; it gives up after 2
 
-pytestmark = [pytest.mark.promise(3), pytest.mark.promise(4)]
+pytestmark = [pytest.mark.promise(3), pytest.mark.promise(4), pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module", params=SERVERS)

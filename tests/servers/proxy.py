@@ -31,6 +31,7 @@ class Cut(Enum):
 
     BEFORE_COMMIT = "before"  # the server never hears of it
     AFTER_COMMIT = "after"  # the server has done it, the client never hears of that
+    SILENCE = "silence"  # the same, but the connection stays as if nothing had happened
 
 
 class Proxy:
@@ -145,7 +146,7 @@ class _Wire:
         self._client = client
         self._server = server
         self._writes = False
-        self._swallows = False
+        self._cut: Cut | None = None
         self._threads = len(Way)
         self._lock = threading.Lock()
         for each in (client, server):
@@ -177,20 +178,21 @@ class _Wire:
             self._proxy.flows(Way.REQUESTS)
             self._writes |= self._proxy.waits_to_cut and WRITES in chunk
             if self._writes and chunk.endswith(COMMITS):
-                cut = self._proxy.takes_cut()
-                if cut is Cut.BEFORE_COMMIT:
+                self._cut = self._proxy.takes_cut()
+                if self._cut is Cut.BEFORE_COMMIT:
                     self._proxy.cuts += 1
                     return
-                self._swallows = cut is Cut.AFTER_COMMIT
             self._server.sendall(chunk)
 
     def _send_answers(self) -> None:
         while chunk := self._server.recv(CHUNK_BYTES):
             self._proxy.flows(Way.ANSWERS)
-            if self._swallows:  # the server has answered: it is done
-                self._proxy.cuts += 1
+            if self._cut is None:
+                self._client.sendall(chunk)
+                continue
+            self._proxy.cuts += 1  # the server has answered: it is done
+            if self._cut is Cut.AFTER_COMMIT:
                 return
-            self._client.sendall(chunk)
 
 
 @contextmanager
