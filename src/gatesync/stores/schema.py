@@ -137,13 +137,13 @@ artifacts = _table(
     "AM_GW_API_ARTIFACTS",
     _column("GATEWAY_LABEL", NAME, primary_key=True),
     _column("API_ID", NAME, ForeignKey(details.c.API_ID), primary_key=True),
-    _column("ARTIFACT", CONTENT),
     _column("GATEWAY_INSTRUCTION", INSTRUCTION),
     _column("TIME_STAMP", TIME, server_default=func.current_timestamp()),
     _column("REVISION", BigInteger),
     _column("DIGEST", DIGEST),
     _column("CONTENT_SIZE", BigInteger),
     _column("CONTEXT", NAME),
+    _column("ARTIFACT", CONTENT),  # last: SQLite reads through it to what stands after it
     _index("GS_ARTIFACT_DIGEST", "DIGEST"),
 )
 """What each label holds now. Un-publishing keeps the row and flips the instruction."""

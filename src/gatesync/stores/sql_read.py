@@ -93,11 +93,16 @@ def read_changes(connection: Connection, epoch: str, label: str, since: Cursor) 
         raise TooOld(f"label {label!r} keeps changes since revision {floor} only")
     if since.revision > head.revision:
         raise Behind(head, since)
-    after = schema.changes.c.REVISION > since.revision
-    until = schema.changes.c.REVISION <= head.revision
-    rows = connection.execute(latest(label, after, until, limit=DELTA_MAX + 1)).all()
-    if len(rows) > DELTA_MAX:
+    table = schema.changes
+    missed = _with_identity().where(
+        table.c.GATEWAY_LABEL == label,
+        table.c.REVISION > since.revision,
+        table.c.REVISION <= head.revision,
+    )
+    found = connection.execute(missed.order_by(table.c.REVISION).limit(DELTA_MAX + 1)).all()
+    if len(found) > DELTA_MAX:
         raise TooOld(f"label {label!r} has more than {DELTA_MAX} changes since; list it instead")
+    rows = {row.API_ID: row for row in found}.values()  # the last change of each artifact
     removed = [row.API_ID for row in rows if not is_published(row)]
     held = _held(connection, label, since.revision, removed)
     changes = [
