@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from gatesync.artifacts.changes import ChangeSet, Cursor, Entry
+from gatesync.artifacts.digests import EMPTY_LABEL
 from gatesync.artifacts.synapse import artifact_from_xml
 from gatesync.events.nats_credentials import credentials_path
 from gatesync.publisher.requests import ChangeAnswer
@@ -163,7 +164,7 @@ class Reader:
         self.revisions: dict[str, int] = {}
         self.steps = 0
         self.outages = 0
-        self.lost: list[int] = []
+        self.lost: list[str] = []
         self._store = store
         self._kills = kills
         self._forgets = forgets
@@ -213,13 +214,15 @@ class Reader:
             self.held[label], self.revisions[label] = held, revision
 
     async def _forget(self) -> None:
-        """Begin anew, but note how much of what was seen is gone."""
+        """Begin anew, but note in which labels what was seen never was."""
         try:
-            heads = await self._store.heads(LABELS)
+            for label in LABELS:
+                at = Cursor(self._store.epoch, self.revisions[label])
+                there = await self._store.digest_at(label, at) if at.revision else EMPTY_LABEL
+                if there != digest_over(self.held[label]):
+                    self.lost.append(label)
         except StoreError:
-            return  # the next step will see
-        lost = [self.revisions[each] - heads[each].revision for each in LABELS]
-        self.lost.append(sum(number for number in lost if number > 0))
+            pass  # then it is not known
         self._begin()
 
 

@@ -143,6 +143,6 @@ def report(kills: Kills, readers: list[Reader], writers: list[Writer], told: Cou
         f"{kills.publishers} publishers and {kills.database // 2} databases killed; "
         f"{done} requests acknowledged, {repeated} of them by a repetition; "
         f"steps of the readers {[each.steps for each in readers]}, "
-        f"revisions that each saw and a kill took back {[each.lost for each in readers]}; "
+        f"labels of which each saw what a kill then took back {[each.lost for each in readers]}; "
         f"writers were told {dict(told)}"
     )
