@@ -224,10 +224,6 @@ class Cluster:
         self.converges()
         return done
 
-    def arrived(self, name: str, text: str) -> None:
-        """Note that this was published."""
-        self._texts[name] = text
-
     def serves(self) -> bool:
         """Whether both gateways serve exactly what was published."""
         wanted = {name: _digest(name, text) for name, text in self._texts.items()}
