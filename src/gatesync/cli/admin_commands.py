@@ -1,0 +1,124 @@
+"""The commands for administrators: tokens, configuration, the database."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatesync.cli.options import ConfigOption, JsonOption, LabelOption
+from gatesync.cli.output import Output
+from gatesync.cli.running import EXIT_WRONG
+from gatesync.config import as_toml, check, describe, load
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+token_app = typer.Typer(no_args_is_help=True, help="Access tokens of a publisher's data folder.")
+config_app = typer.Typer(no_args_is_help=True, help="Read a deployment.toml without starting.")
+db_app = typer.Typer(no_args_is_help=True, help="The tables of a publisher's database.")
+commands.add_typer(token_app, name="token")
+commands.add_typer(config_app, name="config")
+commands.add_typer(db_app, name="db")
+
+
+@token_app.command("create")
+def token_create(
+    holder: Annotated[str, typer.Option("--id", help="who it is for; a node's own id")],
+    role: Annotated[str, typer.Option("--role", help="publish, node or read")] = "node",
+    label: LabelOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Create a token and print it, this once."""
+    from gatesync.cli import tokens
+
+    return tokens.create(load(config).settings, holder, role, label or [], Output(json=json))
+
+
+@token_app.command("list")
+def token_list(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """List the tokens; never their text."""
+    from gatesync.cli import tokens
+
+    return tokens.show(load(config).settings, Output(json=json))
+
+
+@token_app.command("revoke")
+def token_revoke(
+    which: Annotated[str, typer.Argument(metavar="TOKEN", help="its id, or its holder")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Revoke a token, or all of one holder; publishers take it in at once."""
+    from gatesync.cli import tokens
+
+    return tokens.revoke(load(config).settings, which, Output(json=json))
+
+
+@config_app.command("check")
+def config_check(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]")] = None, json: JsonOption = False
+) -> int:
+    """Say everything that is wrong or doubtful in a deployment.toml."""
+    output = Output(json=json)
+    checked = check(file)
+    problems = [problem.at(file) for problem in checked.problems]
+    warnings = [warning.at(file) for warning in checked.warnings]
+    output.document({"problems": problems, "warnings": warnings})
+    for problem in problems:
+        output.problem(problem)
+    for warning in warnings:
+        output.line(f"warning: {warning}")
+    if checked.loaded is not None and checked.loaded.note:
+        output.line(checked.loaded.note)
+    if not problems:
+        output.line("the configuration is good")
+    return EXIT_WRONG if problems else 0
+
+
+@config_app.command("show")
+def config_show(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]")] = None, json: JsonOption = False
+) -> int:
+    """Print every effective setting and where it comes from; secrets are masked."""
+    output = Output(json=json)
+    described = describe(load(file))
+    output.document(described)
+    output.line(as_toml(described).rstrip())
+    return 0
+
+
+@db_app.command("script")
+def db_script(
+    dialect: Annotated[
+        str, typer.Option(help="postgresql, mysql, mariadb, sqlite; untested: mssql, oracle")
+    ],
+) -> int:
+    """Print the SQL that creates the tables, for an administrator."""
+    from gatesync.cli import database
+
+    return database.print_script(dialect, Output(json=False))
+
+
+@db_app.command("create")
+def db_create(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Create the tables that are missing; a publisher does so, too, when it starts."""
+    from gatesync.cli import database
+
+    return database.create(load(config).settings.database, Output(json=json))
+
+
+@db_app.command("check")
+def db_check(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Say what is missing or wrong in the database, and the statements that mend it."""
+    from gatesync.cli import database
+
+    return database.check(load(config).settings.database, Output(json=json))
+
+
+@db_app.command("upgrade")
+def db_upgrade(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Take over the tables that WSO2 3.2 made, with all that is in them."""
+    from gatesync.cli import database
+
+    return database.upgrade(load(config).settings.database, Output(json=json))
