@@ -28,7 +28,7 @@ demo: $(STAMP) ## show a real cluster at work, about a minute (DB=postgresql or 
 test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (DB=postgresql: one database only; TREES=DIR: your trees, too)
 	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
-test-fast: $(STAMP) ## the tests that start no server, in less than 30 seconds
+test-fast: $(STAMP) ## the quick tests, without a database server, in less than a minute
 	GATESYNC_TEST_BUDGET=0.2 $(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast
 
 lint: $(STAMP) ## ruff: rules and formatting
