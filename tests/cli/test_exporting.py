@@ -9,11 +9,13 @@ import pytest
 
 from gatesync.artifacts.canonical import decode, encode
 from gatesync.artifacts.digests import EMPTY_LABEL, digest_of
-from gatesync.cli.exporting import _batches, _export, _Gateway, _Item, _Listing, make_form
+from gatesync.cli.exporting import BATCH_BYTES, _export, _Gateway, _Item, _Listing, make_form
 from gatesync.cli.importing import read_exported
 from gatesync.cli.output import Output
 from gatesync.cli.session import CommandError
 from gatesync.gateway.admin import GatewayStatus, HeldAnswer, HeldArtifact
+from gatesync.stores.batching import in_batches
+from gatesync.stores.wire import BATCH_DIGESTS
 from gatesync.web.client import Response
 from tests.servers.gatesync import EXAMPLES, LABEL, Place, document, publishing, sequence_xml
 
@@ -337,5 +339,7 @@ async def test_bytes_that_have_not_the_digest_they_were_listed_with_are_not_expo
 )
 def test_a_batch_is_bounded_by_number_and_by_bytes(sizes: list[int], batches: list[int]) -> None:
     items = [_Item(LABEL, str(n), "", size, "") for n, size in enumerate(sizes)]
-    assert [len(batch) for batch in _batches(items)] == batches
-    assert [item for batch in _batches(items) for item in batch] == items
+    assert [len(batch) for batch in in_batches(items, BATCH_BYTES, BATCH_DIGESTS)] == batches
+    assert [
+        item for batch in in_batches(items, BATCH_BYTES, BATCH_DIGESTS) for item in batch
+    ] == items

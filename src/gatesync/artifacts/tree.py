@@ -346,6 +346,7 @@ class _Made(Sequence[Artifact]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
+    # What compares by its items, like a list, has no hash; the type of `object` says it has.
     __hash__ = None  # type: ignore[assignment]
 
 

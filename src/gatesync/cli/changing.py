@@ -1,6 +1,6 @@
 """publish, remove and rollback: the commands that change what labels hold."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.sending import ChangeResult, Waiting, finish, send_change, tell
 from gatesync.cli.session import CommandError, Target, call
 from gatesync.cli.waiting import Goal
+from gatesync.stores.batching import in_batches
 from gatesync.web.client import HttpClient
 
 __all__ = ["PublishOptions", "publish", "publish_found", "remove", "roll_back"]
@@ -117,7 +118,9 @@ async def _publish_group(
     last artifact still keeps the first from being published; and each alone cannot know what
     the others bring.
     """
-    chunks = [artifacts] if options.atomic else list(_chunks(artifacts))
+    chunks = (
+        [artifacts] if options.atomic else list(in_batches(artifacts, CHUNK_BYTES, CHUNK_ITEMS))
+    )
     if len(chunks) > 1 and not options.skip_invalid:
         plan = await plan_changes(client, labels, artifacts, atomic=False, skip_invalid=False)
         if plan.refused:
@@ -235,16 +238,3 @@ def _item(artifact: Artifact) -> dict[str, Any]:
         artifact = msgspec.structs.replace(artifact, api_id=artifact.identity.default_api_id())
     content = canonical.encode(artifact)
     return {"artifact": msgspec.Raw(content), "digest": digest_of(content)}
-
-
-def _chunks(artifacts: Sequence[FoundArtifact]) -> Iterator[list[FoundArtifact]]:
-    chunk: list[FoundArtifact] = []
-    size = 0
-    for artifact in artifacts:
-        if chunk and (size + artifact.size > CHUNK_BYTES or len(chunk) == CHUNK_ITEMS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(artifact)
-        size += artifact.size
-    if chunk:
-        yield chunk

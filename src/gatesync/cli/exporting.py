@@ -6,7 +6,7 @@ list that does not prove itself whole, or a content that has not its digest, is 
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -30,6 +30,7 @@ from gatesync.config import ConfigError, Secret
 from gatesync.config.secret import read_secret_file
 from gatesync.gateway.admin import GatewayStatus, HeldAnswer
 from gatesync.publisher.answers import LabelsAnswer
+from gatesync.stores.batching import in_batches
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import StoreError, TooOld, read_manifest
 from gatesync.stores.wire import BATCH_DIGESTS
@@ -277,7 +278,7 @@ async def _export_once(
     listing = await source.listing()
     writing = _Writing(folder, form)
     with output.progress("exporting", len(listing.items)) as advance:
-        for batch in _batches(listing.items):
+        for batch in in_batches(listing.items, BATCH_BYTES, BATCH_DIGESTS):
             contents = await source.contents(batch)
             for item in batch:
                 if item.digest not in contents:
@@ -337,19 +338,6 @@ def _collision(path: str, one: _Item, other: _Item) -> Problem:
         f"and of {other.called} in label {other.label!r}; export the labels one by one"
     )
     return Problem(reason, where=path)
-
-
-def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
-    batch: list[_Item] = []
-    size = 0
-    for item in items:
-        if batch and (size + item.size > BATCH_BYTES or len(batch) == BATCH_DIGESTS):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item.size
-    if batch:
-        yield batch
 
 
 def _gateway_token(file: Path | None) -> Secret | None:

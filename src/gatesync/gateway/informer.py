@@ -35,6 +35,7 @@ from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.deployment import Deployment, Missing
 from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
+from gatesync.stores.batching import in_batches
 from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
 from gatesync.stores.wire import BATCH_DIGESTS
 
@@ -492,13 +493,5 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 def _batches(missing: Iterable[Missing]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for each in missing:
-        if batch and (len(batch) == BATCH_DIGESTS or size + each.size > FETCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(each.digest)
-        size += each.size
-    if batch:
-        yield batch
+    for batch in in_batches(missing, FETCH_BYTES, BATCH_DIGESTS):
+        yield [each.digest for each in batch]
