@@ -100,6 +100,15 @@ class ChangeSet(msgspec.Struct, frozen=True):
     publisher: str = ""
 
     @property
+    def id(self) -> str:
+        """What log lines call it, from the publisher to each node: `LABEL@REVISION.EPOCH`.
+
+        Of the epoch, a UUID, the first eight digits. A label is taken literally and may hold
+        anything, an `@` too: read from the right, what follows the last `@` is never its own.
+        """
+        return f"{self.label}@{self.revision}.{self.epoch[:8]}"
+
+    @property
     def head(self) -> Head:
         """The label's head after this change set."""
         return Head(self.label, self.epoch, self.revision, self.digest)
