@@ -1,13 +1,7 @@
 """A server's tree becomes artifacts, and artifacts become the tree again.
 
-    repository/
-      deployment/server/                       the first tenant, or the one that is asked for
-        synapse-configs/default/sequences/...  each kind in its folder
-        executionplans/...                     throttling policies, files of any type
-      tenants/<id>/                            another tenant, laid out like `deployment/server`
-
-A part's path is its place below `synapse-configs/default`, or `executionplans/...`: the same that
-a file has which is published by itself. What stands elsewhere in a tree is not looked at.
+What stands where in it is said in `places`. A part's path is the same that a file has which is
+published by itself. What stands elsewhere in a tree is not looked at.
 """
 
 import enum
@@ -23,6 +17,14 @@ from gatesync.artifacts.folder import is_leftover
 from gatesync.artifacts.model import KINDS, SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.names import check_path
 from gatesync.artifacts.owning import Owner, Owners, owner_of_broken
+from gatesync.artifacts.places import (
+    CONFIGS_FOLDER,
+    POLICIES_FOLDER,
+    SERVER_FOLDER,
+    TENANTS_FOLDER,
+    path_in_repository,
+    place_in_repository,
+)
 from gatesync.artifacts.synapse import SynapseRoot, identity_of, read_root
 
 __all__ = [
@@ -35,11 +37,6 @@ __all__ = [
     "artifacts_of",
     "files_of_tree",
 ]
-
-SERVER_FOLDER: Final = "deployment/server"
-TENANTS_FOLDER: Final = "tenants"
-CONFIGS_FOLDER: Final = "synapse-configs/default"
-POLICIES_FOLDER: Final = KINDS["policy"]
 
 _ROLES: Final = {folder: kind for kind, folder in KINDS.items() if kind != "policy"}
 
@@ -110,7 +107,7 @@ def files_of_tree(
     for artifact in artifacts:
         for part in artifact.parts:
             where = f"{artifact.identity}/{part.path}"
-            path = _path_of(part, artifact.identity.tenant, tenant)
+            path = path_in_repository(part.path, artifact.identity.tenant, tenant)
             if path is None or not path.startswith(kind.value):
                 reason = "has no place in this kind of tree, or none for this tenant"
                 problems.append(Problem(reason, where=where))
@@ -123,39 +120,6 @@ def files_of_tree(
     if problems:
         raise ProblemsError(problems)
     return files
-
-
-# Where things stand ---------------------------------------------------------------------------
-
-
-class _Place(NamedTuple):
-    tenant: str
-    path: str  # the part's
-    is_policy: bool
-
-
-def _place(path: str, home: str) -> _Place | None:
-    """What stands there in a repository; None: nothing that is looked at."""
-    tenant, rest = home, path.removeprefix(f"{SERVER_FOLDER}/")
-    if rest == path:
-        folder, _, inner = path.partition("/")
-        tenant, _, rest = inner.partition("/")
-        if folder != TENANTS_FOLDER:
-            return None
-    below = rest.removeprefix(f"{CONFIGS_FOLDER}/")
-    if below != rest:
-        return _Place(tenant, below, is_policy=False)
-    return _Place(tenant, rest, is_policy=True) if rest.startswith(f"{POLICIES_FOLDER}/") else None
-
-
-def _path_of(part: Part, tenant: str, home: str) -> str | None:
-    """Where in a repository a part stands; None: `_place` would not find it there."""
-    server = SERVER_FOLDER if tenant == home else f"{TENANTS_FOLDER}/{tenant}"
-    is_policy = part.path.startswith(f"{POLICIES_FOLDER}/")
-    path = f"{server}/{part.path}" if is_policy else f"{server}/{CONFIGS_FOLDER}/{part.path}"
-    if tenant == SUPER_TENANT != home:
-        return None
-    return path if _place(path, home) == (tenant, part.path, is_policy) else None
 
 
 # Reading --------------------------------------------------------------------------------------
@@ -197,7 +161,7 @@ class _Reading:
 
     def add(self, source: str, path: str, files: Mapping[str, bytes]) -> None:
         """Take one file of these; raises `Problem` where it is none that a server would deploy."""
-        place = _place(path, self.tenant)
+        place = place_in_repository(path, self.tenant)
         if place is None or is_leftover(place.path):
             return
         tenant, below, is_policy = place
