@@ -24,6 +24,7 @@ from gatesync.config.settings import (
     SkipList,
     TenantLoading,
     TrafficManagerSettings,
+    WhenStale,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "SkipList",
     "TenantLoading",
     "TrafficManagerSettings",
+    "WhenStale",
     "adapter_names",
     "as_toml",
     "check",

@@ -16,6 +16,7 @@ from gatesync.config.problems import Invalid
 from gatesync.config.secret import Secret, SecretUrl, names_a_secret
 
 __all__ = [
+    "DAY_MS",
     "Kind",
     "any_text",
     "boolean",
@@ -42,7 +43,7 @@ T = TypeVar("T")
 C = TypeVar("C", bound=StrEnum)
 Kind = Callable[[object], T]
 
-_DAY_MS = 24 * 60 * 60 * 1000
+DAY_MS = 24 * 60 * 60 * 1000
 _AMQP = {"amqp", "amqps", "ssl", "tcp"}  # how WSO2 writes its own broker's endpoints
 
 
@@ -96,7 +97,7 @@ def whole(minimum: int, maximum: int, what: str = "a whole number") -> Kind[int]
 
 def milliseconds(minimum: int) -> Kind[int]:
     """A duration in milliseconds, up to a day."""
-    return whole(minimum, _DAY_MS, "a whole number of milliseconds")
+    return whole(minimum, DAY_MS, "a whole number of milliseconds")
 
 
 def choice(options: type[C]) -> Kind[C]:

@@ -27,6 +27,7 @@ from gatesync.config.settings import (
     SkipList,
     TenantLoading,
     TrafficManagerSettings,
+    WhenStale,
 )
 
 __all__ = ["known_keys", "read_settings"]
@@ -35,6 +36,7 @@ PUBLISHER_LISTEN = "127.0.0.1:9640"
 GATEWAY_LISTEN = "127.0.0.1:9641"
 TRAFFIC_MANAGER_LISTEN = "127.0.0.1:9642"
 OFFSET_MAX = 50_000  # every default port stays below 65,536
+STALE_HEARTBEATS = 12  # a minute by default: a failover or a restart is over by then
 _MIB = 1024 * 1024
 _NATS_SCHEMES = ("nats", "tls")
 
@@ -51,15 +53,16 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
     offset = reader.section("server").read("offset", kinds.whole(0, OFFSET_MAX), 0)
     data = ours.read("data", kinds.path_in(folder), "gatesync-data")
     publisher = _publisher(reader, offset)
+    heartbeat_ms = ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000)
     return Settings(
         server=_server(ours, offset, host_id),
         data=data,
-        heartbeat_interval_ms=ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000),
+        heartbeat_interval_ms=heartbeat_ms,
         log_format=ours.read("log_format", kinds.choice(LogFormat), "console"),
         log_level=ours.read("log_level", kinds.choice(LogLevel), "info"),
         allow_plaintext=ours.read("allow_plaintext", kinds.boolean, False),
         publisher=publisher,
-        gateway=_gateway(reader, offset, folder),
+        gateway=_gateway(reader, offset, folder, heartbeat_ms),
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=_event_hub(reader, publisher.listen, folder),
         database=read_database(reader, data, folder),
@@ -91,7 +94,7 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
     )
 
 
-def _gateway(reader: Reader, offset: int, folder: Path) -> GatewaySettings:
+def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> GatewaySettings:
     wso2 = reader.section("apim.sync_runtime_artifacts.gateway")
     skip = reader.section("apim.sync_runtime_artifacts.gateway.skip_list")
     tenants = reader.section("apim.sync_runtime_artifacts.gateway.tenant_loading")
@@ -126,12 +129,28 @@ def _gateway(reader: Reader, offset: int, folder: Path) -> GatewaySettings:
         ),
         listen=ours.read("listen", kinds.listen(offset), GATEWAY_LISTEN),
         max_retry_count=ours.read("max_retry_count", kinds.whole(0, 1_000_000), 10),
+        max_staleness_ms=_max_staleness(ours, heartbeat_ms),
+        when_stale=ours.read("when_stale", kinds.choice(WhenStale), "serve"),
         engine=ours.read("engine", kinds.text, "memory"),
         home=_home(ours, folder),
         admin_token=ours.optional("admin_token", kinds.secret),
         token=token,
         token_file=token_file,
     )
+
+
+def _max_staleness(ours: Section, heartbeat_ms: int) -> int:
+    """How old a proof may be. Proofs come each heartbeat, or a little later where one was lost."""
+    default = min(STALE_HEARTBEATS * heartbeat_ms, kinds.DAY_MS)
+    why = f"{STALE_HEARTBEATS} times gatesync.heartbeat_interval"
+    found = ours.derived("max_staleness", kinds.milliseconds(0), default, why)
+    if 0 < found < 2 * heartbeat_ms <= kinds.DAY_MS:
+        ours.problem(
+            "max_staleness",
+            f"is less than two heartbeats ({2 * heartbeat_ms} ms): the node would be stale "
+            "between one proof and the next; write more, or 0 for no limit",
+        )
+    return found
 
 
 def _home(ours: Section, folder: Path) -> Path:

@@ -30,6 +30,7 @@ __all__ = [
     "SkipList",
     "TenantLoading",
     "TrafficManagerSettings",
+    "WhenStale",
 ]
 
 
@@ -38,6 +39,14 @@ class RetrievalMode(StrEnum):
 
     SYNC = "sync"
     ASYNC = "async"
+
+
+class WhenStale(StrEnum):
+    """What readiness says of a node that was not proved to be in step for too long."""
+
+    SERVE = "serve"
+    DEGRADE = "degrade"
+    DRAIN = "drain"
 
 
 class LogFormat(StrEnum):
@@ -107,6 +116,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     save_artifacts_locally: bool | None
     event_waiting_time_ms: int
     max_retry_count: int
+    max_staleness_ms: int
+    when_stale: WhenStale
     engine: str
     skip_list: SkipList
     tenant_loading: TenantLoading
