@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.publisher import committing
@@ -188,3 +189,19 @@ async def test_a_stop_tells_those_in_the_commit_those_behind_it_and_those_after_
         answers = await asyncio.gather(inside, behind, after, return_exceptions=True)
     assert [type(each) for each in answers] == [StoreError] * 3
     assert all("repeat" in str(each) for each in answers)
+
+
+async def test_each_committed_change_set_is_logged_once_under_its_id() -> None:
+    store = HeldStore()
+    store.go.set()
+    with capture_logs() as lines:
+        async with running(store) as committer:
+            outcome = await committer.submit(asked(["L", "M"], publish("menu")))
+            assert isinstance(outcome, SaveOutcome)
+            assert isinstance(await committer.submit(asked("L", remove("nobody"))), Refused)
+    told = [(each["event"], each["log_level"], each["change"], each["changes"]) for each in lines]
+    epoch = store.epoch[:8]
+    assert told == [
+        ("committed", "info", f"L@1.{epoch}", 1),
+        ("committed", "info", f"M@1.{epoch}", 1),
+    ]

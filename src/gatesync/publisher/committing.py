@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from gatesync.artifacts.planning import Publish, SaveRequest
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError
 
@@ -12,6 +14,8 @@ BATCH_REQUESTS = 256
 BATCH_BYTES = 32 * 1024 * 1024
 SLOW_SECONDS = 5.0  # a store that fails after longer than that is not asked for each in turn
 ENDED = "this publisher is stopping; repeat the request with its key at another one, or later"
+
+_log = structlog.get_logger("gatesync.publisher")
 
 _Answer = SaveOutcome | Refused
 
@@ -101,6 +105,8 @@ class Committer:
         for (request, _), answer in zip(batch, answers, strict=True):
             if isinstance(answer, SaveOutcome) and answer.change_sets and not answer.repeated:
                 self.saved_requests += 1
+                for change_set in answer.change_sets:
+                    _log.info("committed", change=change_set.id, changes=len(change_set.changes))
                 await self._saved(request, answer)
 
 
