@@ -35,6 +35,7 @@ def sqlite_engines(url: URL, options: SqlOptions, _source: object = None) -> tup
     )
     for engine in (writing, reading):
         event.listen(engine, "connect", _on_connect)
+    event.listen(writing, "connect", _keep_pages)
     event.listen(writing, "begin", lambda each: _begin_writing(each, options.busy_timeout))
     event.listen(reading, "begin", lambda each: each.exec_driver_sql("BEGIN"))
     return writing, reading
@@ -73,6 +74,12 @@ def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # Pages, 32 MiB: a large commit fills the usual 4 MiB, and each would wait for a checkpoint.
     connection.execute("PRAGMA wal_autocheckpoint = 8192")
+
+
+def _keep_pages(connection: sqlite3.Connection, _record: Any) -> None:
+    # KiB. A batch of publishes touches more pages than the usual 2 MiB hold: SQLite would write
+    # some to the log twice, and read others again for each batch.
+    connection.execute("PRAGMA cache_size = -65536")
 
 
 def _begin_writing(connection: Connection, busy_seconds: float) -> None:
