@@ -9,6 +9,7 @@ import typer
 
 from gatesync import __version__
 from gatesync.cli import admin_commands, artifact_commands
+from gatesync.cli.notifying import ready_at
 from gatesync.cli.options import ConfigOption
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_UNREACHABLE, EXIT_WRONG, run_role
@@ -88,7 +89,7 @@ def publisher(config: ConfigOption = None) -> int:
     from gatesync.cli.roles import REFUSALS, publisher_role
 
     loaded = _start(config)
-    return run_role(publisher_role(loaded.settings), REFUSALS)
+    return run_role(publisher_role(loaded.settings, ready_at), REFUSALS)
 
 
 @app.command("traffic-manager")
@@ -97,7 +98,7 @@ def traffic_manager(config: ConfigOption = None) -> int:
     from gatesync.cli.roles import REFUSALS, traffic_manager_role
 
     loaded = _start(config)
-    return run_role(traffic_manager_role(loaded.settings), REFUSALS)
+    return run_role(traffic_manager_role(loaded.settings, ready_at), REFUSALS)
 
 
 @app.command()

@@ -24,11 +24,14 @@ from hmac import compare_digest
 from pathlib import Path
 
 from gatesync.cli.logs import configure_logs
+from gatesync.cli.notifying import told
 from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
+from gatesync.cli.state_line import state_line
 from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
+from gatesync.config.settings import RetrievalMode
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import BrokerError, read_credentials_file
 from gatesync.gateway.agent import Agent, discovered_hub
@@ -109,7 +112,11 @@ async def gateway_role(settings: Settings) -> None:
                 home=str(gateway.home),
                 base_files=len(installation.files),
             )
-            await agent.run()
+            at_once = gateway.data_retrieval_mode is RetrievalMode.ASYNC
+            async with told(
+                lambda: at_once or agent.status().ready, lambda: state_line(agent.status())
+            ):
+                await agent.run()
 
 
 def _installation(home: Path) -> Installation:

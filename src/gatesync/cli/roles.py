@@ -14,6 +14,7 @@ import structlog
 
 from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
+from gatesync.cli.notifying import ready_at
 from gatesync.cli.session import write_client_file
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
 from gatesync.config.problems import ConfigProblem
@@ -113,6 +114,7 @@ async def up_role(settings: Settings) -> None:
         tasks.create_task(publisher_role(publishing, published.set_result), name="publisher")
         url = await published
         if not settings.gateway.enable:
+            ready_at(url)
             return
         gateway = settings.gateway
         if gateway.token is None and gateway.token_file is None:

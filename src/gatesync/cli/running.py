@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import uvloop
 
+from gatesync.cli.notifying import keep_alive, stopping, tell
 from gatesync.config import ConfigError
 
 __all__ = ["EXIT_NO", "EXIT_UNREACHABLE", "EXIT_WRONG", "run_role"]
@@ -34,8 +35,14 @@ async def _until_stopped(
 ) -> int:
     task = asyncio.create_task(role, name="role")
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping()
+        task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, stop)
+    alive = asyncio.create_task(keep_alive(), name="watchdog")
     try:
         await task
     except asyncio.CancelledError:
@@ -46,8 +53,11 @@ async def _until_stopped(
             raise
         for each in said:
             print(f"gatesync: {_said(each)}", file=sys.stderr)
+            tell(STATUS=_said(each))
         wrong = any(isinstance(each, ConfigError) for each in said)
         return EXIT_WRONG if wrong else EXIT_UNREACHABLE
+    finally:
+        alive.cancel()
     return 0
 
 
