@@ -15,10 +15,13 @@ from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from gatesync.artifacts.changes import Change, ChangeSet, Cursor, Entry, Head, Instruction
-from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
+import msgspec
 
-__all__ = ["Decision", "LabelLog"]
+from gatesync.artifacts.changes import Change, ChangeSet, Cursor, Entry, Head, Instruction
+from gatesync.artifacts.digests import EMPTY_LABEL, Count, LabelDigest
+from gatesync.artifacts.errors import FormatError
+
+__all__ = ["Decision", "LabelLog", "LogState"]
 
 REMEMBERED_REVISIONS: Final = 1_000
 
@@ -31,6 +34,16 @@ class Decision(Enum):
     PULL = auto()
     ASK = auto()
     LIST = auto()
+
+
+class LogState(msgspec.Struct, frozen=True):
+    """What a log knows beside its entries. `retained` is how many of those there are."""
+
+    cursor: Cursor | None
+    digest: LabelDigest
+    retained: Count
+    remembered: tuple[tuple[Count, LabelDigest], ...]
+    confirmations: tuple[str, ...]
 
 
 class LabelLog:
@@ -53,6 +66,41 @@ class LabelLog:
         self.touched: set[str] = set()
         self._remembered: OrderedDict[int, LabelDigest] = OrderedDict()
         self._confirmations: set[str] = set()
+
+    @classmethod
+    def restored(
+        cls, label: str, state: LogState, entries: dict[str, Entry], retained: dict[str, Entry]
+    ) -> "LabelLog":
+        """The log that `state` was taken of. All that it holds is `touched`.
+
+        Raises:
+            FormatError: the entries are not those that belong to this state.
+        """
+        digest = EMPTY_LABEL
+        for api_id, entry in entries.items():
+            digest = digest.add(api_id, entry.digest)
+        if digest != state.digest or len(retained) != state.retained:
+            raise FormatError(
+                f"label {label!r}: {len(entries)} entries and {len(retained)} retained ones do not "
+                f"add up to the {state.digest.count} and {state.retained} of its state"
+            )
+        log = cls(label)
+        log.cursor, log.digest = state.cursor, state.digest
+        log.entries, log.retained = entries, retained
+        log.touched = entries.keys() | retained.keys()
+        log._remembered.update(state.remembered)
+        log._confirmations.update(state.confirmations)
+        return log
+
+    def state(self) -> LogState:
+        """What is to be kept beside the entries, as of now."""
+        return LogState(
+            cursor=self.cursor,
+            digest=self.digest,
+            retained=len(self.retained),
+            remembered=tuple(self._remembered.items()),
+            confirmations=tuple(self._confirmations),
+        )
 
     def offer_change_set(self, change_set: ChangeSet) -> Decision:
         """Take an event's change set if it is the next one."""

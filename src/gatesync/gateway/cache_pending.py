@@ -1,0 +1,179 @@
+"""What is to be written into the cache: noted at once, taken as one batch later. No I/O.
+
+Only api_ids are noted; their values are read from the live objects when a batch is taken. So a
+batch is the state of one moment, and nothing queues up while the disk is away: what a failed batch
+was about is taken whole the next time.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from gatesync.gateway.cache_writing import Batch, LabelPart
+from gatesync.gateway.desired import Wanted
+from gatesync.gateway.log import LabelLog
+
+__all__ = ["Pending"]
+
+PENDING_BYTES: Final = 64 * 1024 * 1024  # of contents that wait to be written, or are being so
+SERVED_BYTES: Final = 8 * 1024 * 1024  # asked of the engine for one batch
+
+
+class Pending:
+    """See the module.
+
+    Args:
+        served: what the engine serves under an api_id: asked for contents that the file lacks.
+
+    Attributes:
+        dropped: how many contents found no room. They are asked of the engine later.
+    """
+
+    def __init__(self, served: Callable[[str], bytes | None]) -> None:
+        self.dropped = 0
+        self._served = served
+        self._labels: dict[str, _Followed] = {}
+        self._forgotten: set[str] = set()
+        self._applied: Mapping[str, Wanted] = {}
+        self._stored = False  # the file differs from `_applied` in `_touched` only
+        self._touched: set[str] = set()
+        self._changed = False  # `_applied` or `_contents`
+        self._contents: dict[str, bytes] = {}
+        self._bytes = 0  # of `_contents`, and of the batch that is being written
+        self._lacking: dict[str, None] = {}  # api_ids whose contents the file lacks, in order
+        self._asked: list[str] = []  # those in the batch that is being written
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is anything to write."""
+        labels = any(each.dirty for each in self._labels.values())
+        return labels or bool(self._forgotten or self._changed or self._lacking)
+
+    def loaded(self, logs: Iterable[LabelLog]) -> None:
+        """The file holds these logs, and some applied artifacts, as they are."""
+        self._labels.update((log.label, _Followed(log, stored=True)) for log in logs)
+        self._stored = True
+
+    def follow(self, log: LabelLog, touched: Collection[str]) -> None:
+        """A log moved."""
+        known = self._labels.get(log.label)
+        if known is None or known.log is not log:
+            known = self._labels[log.label] = _Followed(log, stored=False)
+        known.touch(touched)
+        self._forgotten.discard(log.label)
+
+    def forget(self, label: str) -> None:
+        """A label is no longer followed."""
+        self._labels.pop(label, None)
+        self._forgotten.add(label)
+
+    def applied(
+        self,
+        applied: Mapping[str, Wanted],
+        touched: Collection[str],
+        contents: Mapping[str, bytes],
+    ) -> None:
+        """The engine's state changed. `applied` is that live state."""
+        self._applied = applied
+        if self._stored:
+            self._touched.update(touched)
+        self._changed = True
+        for digest, content in contents.items():
+            if digest in self._contents:
+                continue
+            if self._bytes + len(content) > PENDING_BYTES:
+                self.dropped += 1
+                continue
+            self._contents[digest] = content
+            self._bytes += len(content)
+
+    def take(self) -> Batch:
+        """Everything that is to be written, as of now. One batch at a time."""
+        whole = self._changed and not self._stored
+        touched = {api_id: self._applied.get(api_id) for api_id in self._touched}
+        batch = Batch(
+            labels=tuple(each.take() for each in self._labels.values() if each.dirty),
+            forgotten=frozenset(self._forgotten),
+            applied=dict(self._applied) if whole else touched,
+            whole=whole,
+            contents=self._contents,
+            served=self._ask_engine(),
+        )
+        self._stored = self._stored or whole  # unless it fails: what is touched now is noted
+        self._changed = False
+        self._touched, self._forgotten, self._contents = set(), set(), {}
+        return batch
+
+    def written(self, lacking: Iterable[str]) -> None:
+        """The batch is in the file; these api_ids of it lack their contents there."""
+        self._asked = []
+        self._lacking.update(dict.fromkeys(lacking))
+        self._bytes = sum(map(len, self._contents.values()))
+
+    def not_written(self, batch: Batch) -> None:
+        """The batch is not in the file: what it was about is taken whole next time."""
+        for part in batch.labels:
+            if part.label in self._labels:
+                self._labels[part.label].write_again()
+        if batch.applied or batch.whole:
+            self._applied_again()
+        self._changed = self._changed or bool(batch.contents)
+        self._forgotten.update(batch.forgotten - self._labels.keys())
+        self._contents = {**batch.contents, **self._contents}
+        self._lacking.update(dict.fromkeys(self._asked))
+        self.written(())
+
+    def lost(self) -> None:
+        """The file is gone: everything is to be written."""
+        self._applied_again()
+        for each in self._labels.values():
+            each.write_again()
+
+    def _applied_again(self) -> None:
+        self._stored, self._changed = False, True
+        self._touched.clear()
+
+    def _ask_engine(self) -> dict[str, bytes]:
+        """Some of the contents that the file lacks, by digest, unverified."""
+        served: dict[str, bytes] = {}
+        size = 0
+        while self._lacking and size < SERVED_BYTES:
+            api_id = next(iter(self._lacking))
+            del self._lacking[api_id]
+            self._asked.append(api_id)
+            wanted, content = self._applied.get(api_id), self._served(api_id)
+            if wanted is not None and content is not None:
+                served[wanted.entry.digest] = content
+                size += len(content)
+        return served
+
+
+class _Followed:
+    """A log that is kept in the file."""
+
+    def __init__(self, log: LabelLog, *, stored: bool) -> None:
+        self.log = log
+        self.dirty = False
+        self._stored = stored  # the file differs from it in `_touched` only
+        self._touched: set[str] = set()
+
+    def touch(self, touched: Collection[str]) -> None:
+        if self._stored:
+            self._touched.update(touched)
+        self.dirty = True
+
+    def take(self) -> LabelPart:
+        """What is to be written, as of now; costs what was touched."""
+        log, whole, touched = self.log, not self._stored, self._touched
+        self._stored, self._touched, self.dirty = True, set(), False
+        return LabelPart(
+            label=log.label,
+            state=log.state(),
+            entries=dict(log.entries) if whole else {k: log.entries.get(k) for k in touched},
+            retained=dict(log.retained) if whole else {k: log.retained.get(k) for k in touched},
+            whole=whole,
+        )
+
+    def write_again(self) -> None:
+        """Have all of it written."""
+        self._stored, self.dirty = False, True
+        self._touched.clear()
