@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast lint format types contracts long bench lock clean
@@ -52,10 +53,11 @@ long: $(STAMP) ## the random tests (kills, state machines) with 20 times the bud
 bench: $(STAMP) ## run the benchmarks, one JSON line each (NAME=propagation for one)
 	@$(BIN)/python benchmarks/run.py $(NAME)
 
-lock: $(STAMP) ## write requirements/dev.txt anew from pyproject.toml
+lock: $(STAMP) ## write requirements/*.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --quiet --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra all --constraints requirements/dev.txt --output-file requirements/run.txt
+	echo hatchling | $(COMPILE) - --constraints requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove what was installed and built
 	rm -rf $(VENV) build dist gatesync-data .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
