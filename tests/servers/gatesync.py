@@ -204,6 +204,7 @@ class Place:
         node: its id.
         publisher: the URL of a publisher elsewhere.
         heartbeat_ms: between two heartbeats.
+        save: whether its gateway keeps files, too; most tests do not care, and are faster so.
     """
 
     def __init__(
@@ -214,6 +215,7 @@ class Place:
         node: str = "gw1",
         publisher: str | None = None,
         heartbeat_ms: int = HEARTBEAT_MS,
+        save: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         ports = free_ports(3)
@@ -229,6 +231,7 @@ class Place:
             f"{hub}"
             "[apim.sync_runtime_artifacts.gateway]\n"
             f"gateway_labels = {json.dumps(list(labels), ensure_ascii=False)}\n"
+            f"save_artifacts_locally = {json.dumps(save)}\n"
             f'[gatesync]\nnode_id = "{node}"\nheartbeat_interval = {heartbeat_ms}\n'
             f'[gatesync.publisher]\nlisten = "127.0.0.1:{ports[0]}"\n'
             f'[gatesync.gateway]\nlisten = "127.0.0.1:{ports[1]}"\n'

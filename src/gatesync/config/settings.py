@@ -21,6 +21,7 @@ __all__ = [
     "EnvironmentSettings",
     "EventHubSettings",
     "GatewaySettings",
+    "LocalDrift",
     "LogFormat",
     "LogLevel",
     "PublisherSettings",
@@ -47,6 +48,13 @@ class WhenStale(StrEnum):
     SERVE = "serve"
     DEGRADE = "degrade"
     DRAIN = "drain"
+
+
+class LocalDrift(StrEnum):
+    """What becomes of a saved file that people changed: written again, or only reported."""
+
+    RESTORE = "restore"
+    REPORT = "report"
 
 
 class LogFormat(StrEnum):
@@ -119,6 +127,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_staleness_ms: int
     when_stale: WhenStale
     engine: str
+    local_drift: LocalDrift
+    local_drift_interval_ms: int
     skip_list: SkipList
     tenant_loading: TenantLoading
     admin_token: Secret | None
