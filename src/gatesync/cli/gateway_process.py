@@ -27,6 +27,7 @@ from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
 from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
+from gatesync.cli.saving_locally import saved_locally
 from gatesync.cli.state_line import state_line
 from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
@@ -87,13 +88,14 @@ async def gateway_role(settings: Settings) -> None:
     async with (
         open_client(url, node_token(settings), timeout=10.0) as client,
         open_retriever(settings, client) as retriever,
-        open_engine(settings) as engine,
+        open_engine(settings) as opened,
+        saved_locally(guarded(opened, installation), settings) as engine,
     ):
         agent = Agent(
             settings.server.node_id,
             gateway.gateway_labels,
             client,
-            guarded(engine, installation),
+            engine,
             lambda: _hub(settings, client),
             admin_url=f"http://{gateway.listen}",
             heartbeat=heartbeat,
