@@ -3,7 +3,9 @@
 Plain ASGI, so that nothing behind it can forget to ask.
 """
 
-from collections.abc import Callable
+import base64
+import binascii
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -29,12 +31,24 @@ class Guard:
         authenticate: who a token belongs to, or None.
         max_bytes: of one request's body, as sent and as decompressed. Whoever has no token
             may send 1 KiB.
+        open_paths: what anybody may ask, beside health.
+        passwords: take a token as the password of Basic authentication, too, whoever the user.
     """
 
-    def __init__(self, app: Any, authenticate: Callable[[str], Any], max_bytes: int) -> None:
+    def __init__(
+        self,
+        app: Any,
+        authenticate: Callable[[str], Any],
+        max_bytes: int,
+        *,
+        open_paths: Collection[str] = (),
+        passwords: bool = False,
+    ) -> None:
         self._app = app
         self._authenticate = authenticate
         self._max_bytes = max_bytes
+        self._open_paths = frozenset(open_paths)
+        self._passwords = passwords
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
@@ -42,7 +56,7 @@ class Guard:
             return
         headers = dict(scope["headers"])
         scope["user"] = self._who(headers.get(b"authorization", b""))
-        if scope["user"] is None and not scope["path"].startswith(OPEN_PREFIX):
+        if scope["user"] is None and not self._is_open(scope["path"]):
             reason = "a valid token is needed: Authorization: Bearer TOKEN"
             await _answer(send, 401, "unauthorized", reason)
             return
@@ -62,10 +76,24 @@ class Guard:
         await self._app(scope, _replay(body, receive), send)
 
     def _who(self, header: bytes) -> Any:
-        scheme, _, token = header.partition(b" ")
-        if scheme.lower() != b"bearer" or not token:
-            return None
-        return self._authenticate(token.decode("latin-1").strip())
+        scheme, _, sent = header.partition(b" ")
+        token = ""
+        if scheme.lower() == b"bearer":
+            token = sent.decode("latin-1").strip()
+        elif scheme.lower() == b"basic" and self._passwords:
+            token = _password(sent)
+        return self._authenticate(token) if token else None
+
+    def _is_open(self, path: str) -> bool:
+        return path.startswith(OPEN_PREFIX) or path in self._open_paths
+
+
+def _password(sent: bytes) -> str:
+    """What stands behind the first colon, as RFC 7617 says; empty where there is none."""
+    try:
+        return base64.b64decode(sent.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
 
 
 class _RefusedError(Exception):

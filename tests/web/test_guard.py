@@ -1,0 +1,77 @@
+"""Who is let through, without a server: the guard as plain ASGI."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatesync.web.guard import Guard
+
+pytestmark = pytest.mark.fast
+
+TOKEN = "gst_träd"
+
+
+async def asked(guard: Guard, header: bytes, path: str = "/v1/held") -> int:
+    """The status that a request with this Authorization is answered with."""
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers: Sequence[tuple[bytes, bytes]] = [(b"authorization", header)]
+    await guard({"type": "http", "path": path, "headers": headers}, receive, send)
+    (status,) = statuses
+    return status
+
+
+def guard(**options: Any) -> Guard:
+    async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
+        status = 200 if scope["user"] == "operator" else 299
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    def authenticate(token: str) -> str | None:
+        assert token, "nothing is no token"
+        return "operator" if token == TOKEN else None
+
+    return Guard(app, authenticate, 1024, **options)
+
+
+def basic(text: str) -> bytes:
+    return b"Basic " + base64.b64encode(text.encode())
+
+
+@given(st.text(alphabet="abc@ ", max_size=5))
+async def test_a_token_is_taken_as_a_password_only_where_that_is_said(user: str) -> None:
+    header = basic(f"{user}:{TOKEN}")
+    assert await asked(guard(passwords=True), header) == 200
+    assert await asked(guard(passwords=True), header.replace(b"Basic", b"bAsIc")) == 200
+    assert await asked(guard(), header) == 401
+
+
+async def test_all_that_stands_behind_the_first_colon_is_the_password() -> None:
+    assert await asked(guard(passwords=True), basic(f"admin:x:{TOKEN}")) == 401
+    assert await asked(guard(passwords=True), basic(f"admin:{TOKEN}:")) == 401
+    assert await asked(guard(passwords=True), basic(TOKEN)) == 401
+    assert await asked(guard(passwords=True), basic(f"{TOKEN}:")) == 401
+
+
+@given(st.binary(max_size=40))
+async def test_whatever_is_no_password_lets_nobody_in(sent: bytes) -> None:
+    assert await asked(guard(passwords=True), b"Basic " + sent) == 401
+
+
+async def test_an_open_path_is_that_path_only() -> None:
+    open_to_all = guard(open_paths=("/api/startup",))
+    assert await asked(open_to_all, b"", "/api/startup") == 299
+    assert await asked(open_to_all, b"Bearer wrong", "/api/startup") == 299
+    for path in ("/api/startup/", "/api", "/api/startup2", "/api/Startup", ""):
+        assert await asked(open_to_all, b"", path) == 401
+    assert await asked(guard(), b"", "/api/startup") == 401
