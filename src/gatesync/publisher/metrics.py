@@ -1,25 +1,46 @@
-"""What a publisher counts, for Prometheus: read from its state when it is asked."""
+"""What a publisher counts, for Prometheus: read from its state when it is asked.
 
-from collections.abc import Iterator
+docs/metrics.md says what each name means.
+"""
+
+import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from gatesync import __version__
 from gatesync.publisher.service import Publisher
 
 __all__ = ["publisher_metrics"]
 
 
 class _PublisherCollector(Collector):
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, clock: Callable[[], float]) -> None:
         self._publisher = publisher
+        self._clock = clock
+        self._started = clock()
 
     def collect(self) -> Iterator[Metric]:
+        committer, announcer = self._publisher.committer, self._publisher.announcer
+        yield InfoMetricFamily(
+            "gatesync_publisher_build", "what runs here; always 1", {"version": __version__}
+        )
+        yield _gauge("uptime_seconds", "seconds since the start", self._clock() - self._started)
+        yield _gauge("ready", "1 if readiness answers with 200", not announcer.store_error)
+        yield _gauge(
+            "publishing", "0 if the last changes could not be saved", not committer.store_error
+        )
         counts = {
-            "commits": ("transactions committed", self._publisher.committer.commits),
-            "requests_saved": ("requests saved", self._publisher.committer.saved_requests),
-            "announcements_failed": ("announcements not sent", self._publisher.announcer.failures),
+            "commits": ("transactions committed", committer.commits),
+            "requests_saved": ("requests saved", committer.saved_requests),
+            "announcements_failed": ("announcements not sent", announcer.failures),
             "reports_refused": ("reports that could not be read", self._publisher.refused_reports),
         }
         for name, (text, value) in counts.items():
@@ -34,8 +55,14 @@ class _PublisherCollector(Collector):
         yield gateways
 
 
-def publisher_metrics(publisher: Publisher) -> CollectorRegistry:
+def publisher_metrics(
+    publisher: Publisher, clock: Callable[[], float] = time.monotonic
+) -> CollectorRegistry:
     """A registry with everything that this publisher counts."""
     registry = CollectorRegistry()
-    registry.register(_PublisherCollector(publisher))
+    registry.register(_PublisherCollector(publisher, clock))
     return registry
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"gatesync_publisher_{name}", text, value=value)
