@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import signal
 import socket
 import tempfile
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from gatesync.cli import notifying
 from gatesync.cli.state_line import state_line
-from gatesync.gateway.admin import GatewayStatus, LabelStatus
+from gatesync.gateway.health import GatewayStatus, LabelStatus
 from tests.servers.gatesync import EXAMPLES, LABEL, TIMEOUT, Place, Role, free_ports, place, until
 
 Message = dict[str, str]
@@ -226,7 +227,7 @@ async def test_a_watchdog_that_is_none_is_not_answered(
     assert not service_manager.heard
 
 
-LABELS = (LabelStatus("a", "e", 5, 100, 0, 10), LabelStatus("b", "e", 7, 20, 0, 10))
+LABELS = (LabelStatus(label="a", proof_age_ms=10), LabelStatus(label="b", proof_age_ms=10))
 
 
 @pytest.mark.fast
@@ -244,3 +245,14 @@ def test_a_node_says_how_it_is_in_one_line(changed: dict[str, Any], line: str) -
     status = {"node": "gw1", "engine": "memory", "ready": True, "connected": True, "applied": 120}
     status |= {"waiting": 0, "failed": {}, "skipped": {}, "labels": LABELS}
     assert state_line(GatewayStatus(**(status | changed))) == line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_role_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+    with place(tmp_path) as where:
+        role = where.role("traffic-manager").start(wait=False)
+        broker = role.wait_for(role.children, "the broker runs")[0]
+        until((where.data / "broker-credentials.json").exists, "it is set up")
+        role.wait_for(lambda: "traffic manager started" in role.said(), "it listens")
+        assert role.stop(number) == 0
+        assert not broker.is_running()

@@ -1,9 +1,9 @@
-"""Running a role: an event loop, a clean stop on SIGTERM and SIGINT, and one exit code."""
+"""Running a role: an event loop, a clean stop on a signal, and one exit code."""
 
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
 import uvloop
@@ -22,7 +22,8 @@ def run_role(role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], .
     """Run until stopped; answers with the exit code.
 
     Args:
-        role: what to run; it is cancelled by SIGTERM and SIGINT.
+        role: what to run; it is cancelled by SIGTERM and SIGINT, and by SIGHUP unless it takes
+            that for something else.
         refusals: exceptions that say what keeps the role from running; each is printed as one
             line, without a traceback. So is trouble with a file that the exception names.
     """
@@ -40,7 +41,7 @@ async def _until_stopped(
         stopping()
         task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _stopping_signals():
         loop.add_signal_handler(number, stop)
     alive = asyncio.create_task(keep_alive(), name="watchdog")
     try:
@@ -59,6 +60,12 @@ async def _until_stopped(
     finally:
         alive.cancel()
     return 0
+
+
+def _stopping_signals() -> Iterator[signal.Signals]:
+    yield from (signal.SIGTERM, signal.SIGINT)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        yield signal.SIGHUP  # its terminal was closed
 
 
 def _leaves(error: Exception) -> list[Exception]:
