@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.gatesync import until
+from tests.servers.gatesync import LABEL, Place, place, until
 from tests.servers.synapse import SCAN_SECONDS, SynapseProcess, synapse_engine
 
 CONFIGS = "repository/deployment/server/synapse-configs/default"
 XMLNS = 'xmlns="http://ws.apache.org/ns/synapse"'
 STATUS = '<property name="HTTP_SC" value="{}" scope="axis2"/><respond/>'
+PATH = "/greeting/x"
 PATIENCE = 2 * SCAN_SECONDS + 5
 
 # What belongs to the installation: an unknown context is 404, a fault 500.
@@ -39,12 +40,12 @@ def api(key: str) -> str:
     )
 
 
-def save(configs: Path, files: Mapping[str, str]) -> None:
+def write(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write files by their paths below; answers with where they are."""
     for path, text in files.items():
-        part = configs / f"{path}.part"
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        part.replace(configs / path)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return [folder / path for path in files]
 
 
 @contextmanager
@@ -67,23 +68,35 @@ def asking(engine: SynapseProcess, path: str) -> Iterator[list[tuple[int, str]]]
 
 
 @pytest.mark.promise(5)
-def test_a_real_synapse_deploys_follows_and_removes_what_is_saved(tmp_path: Path) -> None:
+def test_a_real_synapse_deploys_follows_and_removes_what_a_gateway_saves(tmp_path: Path) -> None:
     configs = tmp_path / CONFIGS
-    save(configs, BASE)
-    with synapse_engine(tmp_path / "engine", configs) as engine:
-        assert engine.get("/greeting/x")[0] == 404
-        save(configs, {"sequences/first.xml": sequence("first", "one"), "api/g.xml": api("first")})
-        one, two = (200, "<said>one</said>"), (200, "<said>two</said>")
-        until(lambda: engine.get("/greeting/x") == one, "it is deployed", PATIENCE)
+    base = write(configs, BASE)
+    with (
+        place(tmp_path, save=True) as cluster,
+        synapse_engine(tmp_path / "engine", configs) as engine,
+    ):
+        cluster.role("up").start()
+        assert engine.get(PATH)[0] == 404
 
-        with asking(engine, "/greeting/x") as answers:
-            save(
-                configs, {"sequences/2.xml": sequence("second", "two"), "api/g.xml": api("second")}
+        publish(cluster, tmp_path / "1", {"sequences/s1.xml": sequence("first", "one")}, "first")
+        one, two = (200, "<said>one</said>"), (200, "<said>two</said>")
+        until(lambda: engine.get(PATH) == one, "it is deployed", PATIENCE)
+
+        with asking(engine, PATH) as answers:
+            publish(
+                cluster, tmp_path / "2", {"sequences/s2.xml": sequence("second", "two")}, "second"
             )
             until(lambda: two in answers[-1:], "the change is served", PATIENCE)
         assert set(answers) == {one, two}, engine.log.read_text()[-2000:]
 
-        (configs / "api/g.xml").unlink()
-        (configs / "sequences/first.xml").unlink()
-        (configs / "sequences/2.xml").unlink()
-        until(lambda: engine.get("/greeting/x")[0] == 404, "it is removed", PATIENCE)
+        removed = cluster.run("remove", "Greeting", "--label", LABEL, "--wait", "all")
+        assert removed.code == 0, removed.err
+        until(lambda: engine.get(PATH)[0] == 404, "it is removed", PATIENCE)
+        assert all(file.read_text() == BASE[str(file.relative_to(configs))] for file in base)
+
+
+def publish(cluster: Place, folder: Path, shared: Mapping[str, str], key: str) -> None:
+    """Publish shared sequences, and an API that goes through the one with this key."""
+    files = write(folder, {**shared, "api/Greeting.xml": api(key)})
+    done = cluster.run("publish", "--atomic", "--label", LABEL, "--wait", "all", *files)
+    assert done.code == 0, done.err
