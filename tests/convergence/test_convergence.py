@@ -21,7 +21,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from gatesync.artifacts.planning import Remove
 from gatesync.engines.engine import Deployable
-from gatesync.gateway.backoff import Backoff
 from gatesync.publisher.answers import Verdict
 from gatesync.publisher.fleet import ReceiptStatus
 from gatesync.stores.memory import MemoryStore
@@ -81,9 +80,7 @@ class Convergence(RuleBasedStateMachine):
         self.run(self._start(seed))
 
     async def _start(self, seed: int) -> None:
-        self.cluster = Cluster(
-            MemoryStore("epoch"), heartbeat=HEARTBEAT, seed=seed, retry=Backoff(1.0, 8.0)
-        )
+        self.cluster = Cluster(MemoryStore("epoch"), heartbeat=HEARTBEAT, seed=seed)
         self.cluster.faults.longest_delay = 3 * HEARTBEAT
         await self.cluster.start_publisher()
         for name in NODES:

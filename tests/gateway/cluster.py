@@ -26,8 +26,8 @@ from gatesync.events.hub import BUFFER_MESSAGES, EventHub, HubError, Listener
 from gatesync.events.in_process import InProcessHub
 from gatesync.events.messages import decode_report
 from gatesync.gateway.agent import Agent
-from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.lag import LAG_SECONDS
+from gatesync.gateway.starting import StartUp
 from gatesync.publisher.fleet import Fleet, Receipt
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
@@ -38,7 +38,7 @@ from tests.contracts.saves import Items, asked, id_of
 from tests.faults import Faults, FaultyHub
 
 HEARTBEAT = 5.0
-RETRY = Backoff(first=1.0, cap=8.0)
+RETRY_FIRST, RETRY_CAP = 1.0, 8.0
 
 
 class Broker(InProcessHub):
@@ -275,7 +275,6 @@ class Cluster:
         heartbeat: float = HEARTBEAT,
         seed: int = 0,
         broker: bool = True,
-        retry: Backoff = RETRY,
         replica: Saver | None = None,
     ) -> None:
         self.saver: Saver = saver if saver is not None else MemoryStore()
@@ -285,7 +284,6 @@ class Cluster:
         self.hub = FaultyHub(self.broker, Faults(), seed)
         self.faults = self.hub.faults
         self.has_broker = broker
-        self.retry = retry
         self.publisher: Publisher | None = None
         self.nodes: dict[str, Node] = {}
         self._random = random.Random(seed)
@@ -345,7 +343,11 @@ class Cluster:
             self._publisher_task.result()
 
     async def start_node(
-        self, name: str, labels: Sequence[str], engine: WatchedEngine | None = None
+        self,
+        name: str,
+        labels: Sequence[str],
+        engine: WatchedEngine | None = None,
+        start: StartUp | None = None,
     ) -> Node:
         loop = asyncio.get_running_loop()
         self._seed += 1
@@ -359,7 +361,7 @@ class Cluster:
             heartbeat=self.heartbeat,
             retriever=link,
             lag_seconds=LAG_SECONDS if self.replica else 0.0,
-            retry=self.retry,
+            start=start or StartUp("async", wait=RETRY_FIRST, cap=RETRY_CAP),
             clock=loop.time,
             random=_numbers(self._seed),
         )

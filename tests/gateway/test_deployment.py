@@ -6,7 +6,8 @@ import pytest
 
 from gatesync.artifacts.changes import Entry
 from gatesync.gateway.backoff import Backoff
-from gatesync.gateway.deployment import Deployment, Missing
+from gatesync.gateway.deployment import Deployment, Missing, rank_of
+from gatesync.gateway.desired import Desired
 from tests.contracts.saves import id_of
 from tests.gateway.cluster import WatchedEngine
 from tests.gateway.makers import content, entry
@@ -21,7 +22,8 @@ class Bench:
 
     def __init__(self, *labels: str) -> None:
         self.engine = WatchedEngine()
-        self.deployment = Deployment(labels or ("L",), self.engine, Backoff(1.0, 8.0))
+        desired = Desired(labels or ("L",))
+        self.deployment = Deployment(desired, self.engine, Backoff(1.0, 8.0).delay)
         self.now = 100.0
 
     def want(self, made: Entry, label: str = "L") -> None:
@@ -110,7 +112,7 @@ async def test_what_is_not_at_hand_is_asked_for_once_for_each_digest() -> None:
     bench.want(twin)
     await bench.settle()
     missing = entry("menu")
-    assert bench.deployment.missing() == [Missing(missing.digest, missing.size)]
+    assert bench.deployment.missing() == [Missing(missing.digest, missing.size, rank_of(missing))]
     assert bench.served == {}
     await bench.settle(missing)
     assert bench.served == {MENU: content("menu"), "twin": content("menu")}

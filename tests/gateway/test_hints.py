@@ -16,6 +16,7 @@ from gatesync.events.messages import (
     encode,
 )
 from gatesync.gateway.informer import PENDING_EVENTS
+from gatesync.gateway.starting import StartUp
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked, id_of, publish, remove
@@ -398,7 +399,7 @@ async def test_a_ready_node_stays_ready_while_it_waits_for_the_bytes_of_a_change
 async def test_a_node_is_not_ready_before_its_first_list_was_fetched() -> None:
     async with Cluster() as cluster:
         await cluster.publish("L", publish("menu"))
-        node = await cluster.start_node("n1", ["L", "M"])
+        node = await cluster.start_node("n1", ["L", "M"], start=StartUp("sync", wait=30.0))
         node.link.up = False
         await asyncio.sleep(TWO_HEARTBEATS)
         assert not node.agent.status().ready

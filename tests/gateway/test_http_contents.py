@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gatesync.artifacts.changes import Cursor
 from gatesync.gateway.agent import Agent
-from gatesync.gateway.backoff import Backoff
+from gatesync.gateway.starting import StartUp
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
@@ -92,7 +92,13 @@ async def gateway(store: MemoryStore) -> AsyncIterator[Agent]:
     ):
         engine = WatchedEngine()
         agent = Agent(
-            "n1", ["L"], client, engine, _no_hub, heartbeat=HEARTBEAT, retry=Backoff(0.05, 0.1)
+            "n1",
+            ["L"],
+            client,
+            engine,
+            _no_hub,
+            heartbeat=HEARTBEAT,
+            start=StartUp("async", wait=0.05, cap=0.1),
         )
         running = [tasks.create_task(publisher.run()), tasks.create_task(agent.run())]
         yield agent

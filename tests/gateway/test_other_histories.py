@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gatesync.gateway.starting import StartUp
 from gatesync.publisher.fleet import ReceiptStatus
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.sql import open_sql_store
@@ -251,7 +252,7 @@ async def test_a_gateway_that_starts_on_half_an_answer_serves_nothing_and_says_s
     async with Cluster() as cluster:
         await cluster.publish("L", publish("menu"), publish("bread"))
         await cluster.stop_publisher()
-        node = await cluster.start_node("n1", ["L"])
+        node = await cluster.start_node("n1", ["L"], start=StartUp("sync", wait=30.0))
         node.link.cut_pages = True
         await cluster.start_publisher()
         await asyncio.sleep(10 * HEARTBEAT)

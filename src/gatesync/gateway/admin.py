@@ -1,49 +1,41 @@
-"""The gateway's own HTTP: what it holds, its bytes and digests, health. For its operator."""
+"""The gateway's own HTTP: what it holds, its bytes and digests, health. For its operator.
 
-from collections.abc import Callable
+    GET  /v1/status          how far it is, and what failed or is skipped, and why
+    GET  /v1/held            everything that the engine serves, hashed now
+    GET  /v1/held/content    one of them, byte for byte
+    POST /v1/redeploy        deploy one anew, or all
+    POST /v1/undeploy        undeploy one until its next change
+
+WSO2's names for the same are in `wso2_admin`.
+"""
+
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.params import FromQuery
+from litestar.params import FromQuery, JSONBody
 
-from gatesync.engines.engine import Engine
-from gatesync.gateway.informer import Informer
+from gatesync.gateway import wso2_admin
+from gatesync.gateway.health import FORMAT, GatewayStatus
+from gatesync.gateway.operating import Operator
+from gatesync.gateway.selecting import Selection, SelectionError
+from gatesync.stores.wire import ProblemAnswer
 from gatesync.web.app import AppState, NotFoundError, make_app
 
-__all__ = ["GatewayStatus", "HeldArtifact", "LabelStatus", "admin_app", "status_of"]
+__all__ = [
+    "OPEN_PATHS",
+    "GatewayStatus",
+    "HeldAnswer",
+    "HeldArtifact",
+    "OperatedAnswer",
+    "admin_app",
+]
 
-FORMAT: Final = "gatesync.admin/1"
+OPEN_PATHS: Final = (wso2_admin.STARTUP_PATH,)
+REASONS_LISTED: Final = 100
 
 _Ask = Request[Any, Any, State]
-
-
-class LabelStatus(msgspec.Struct, frozen=True):
-    """One label at this node. `proof_age_ms`: since it last knew that it was in step."""
-
-    label: str
-    epoch: str
-    revision: int
-    artifacts: int
-    held_removals: int
-    proof_age_ms: int | None
-
-
-class GatewayStatus(msgspec.Struct, frozen=True):
-    """What readiness is decided from."""
-
-    node: str
-    engine: str
-    ready: bool
-    connected: bool
-    applied: int
-    waiting: int
-    failed: dict[str, str]
-    skipped: dict[str, str]
-    labels: tuple[LabelStatus, ...]
-    store_error: str = ""
-    format: str = FORMAT
 
 
 class HeldArtifact(msgspec.Struct, frozen=True):
@@ -66,65 +58,49 @@ class HeldAnswer(msgspec.Struct, frozen=True):
     format: str = FORMAT
 
 
-def status_of(
-    node: str, engine: Engine, informer: Informer, clock: Callable[[], float]
-) -> GatewayStatus:
-    """The node's state, from the informer and its deployment."""
-    deployment, now = informer.deployment, clock()
-    labels = []
-    for label, log in informer.logs.items():
-        proof = informer.proofs.get(label)
-        labels.append(
-            LabelStatus(
-                label=label,
-                epoch=log.cursor.epoch if log.cursor else "",
-                revision=log.cursor.revision if log.cursor else 0,
-                artifacts=len(log.entries),
-                held_removals=len(log.retained),
-                proof_age_ms=None if proof is None else max(0, int((now - proof) * 1000)),
-            )
-        )
-    return GatewayStatus(
-        node=node,
-        engine=engine.name,
-        ready=informer.processed,
-        connected=informer.hub is not None and informer.hub.connected,
-        applied=len(deployment.applied),
-        waiting=len(deployment.waiting),
-        failed={api_id: each.reason for api_id, each in deployment.failed.items()},
-        skipped={api_id: each.reason for api_id, each in deployment.skipped.items()},
-        labels=tuple(labels),
-        store_error=informer.pulse.store_error,
-    )
+class OperatedAnswer(msgspec.Struct, frozen=True):
+    """How many artifacts it was done with; `waiting` are those whose contents are on their way."""
+
+    artifacts: int
+    waiting: tuple[str, ...] = ()
+    format: str = FORMAT
 
 
-def admin_app(
-    informer: Informer, engine: Engine, status: Callable[[], GatewayStatus], state: AppState
-) -> Litestar:
-    """The admin application, to be put behind a `Guard`."""
-    app = make_app("gatesync gateway", [get_status, get_held, get_content], state, _explain)
-    app.state.informer = informer
-    app.state.engine = engine
-    app.state.status = status
+class _NotDoneError(Exception):
+    """Some of what was asked for was not done."""
+
+    def __init__(self, failed: dict[str, str]) -> None:
+        self.reasons = tuple(f"{api_id}: {reason}" for api_id, reason in sorted(failed.items()))
+        super().__init__("; ".join(self.reasons))
+
+
+def admin_app(operator: Operator, state: AppState) -> Litestar:
+    """The admin application, to be put behind a `Guard` with `OPEN_PATHS`."""
+    app = make_app("gatesync gateway", _HANDLERS, state, _explain)
+    app.state.operator = operator
     return app
+
+
+def _operator(request: _Ask) -> Operator:
+    operator: Operator = request.app.state.operator
+    return operator
 
 
 @get("/v1/status", sync_to_thread=False)
 def get_status(request: _Ask) -> GatewayStatus:
-    """How far this node is with each of its labels."""
-    status: GatewayStatus = request.app.state.status()
-    return status
+    """How far this node is with each of its labels; what failed or is skipped, and why."""
+    return _operator(request).view.status()
 
 
 @get("/v1/held")
 async def get_held(request: _Ask) -> HeldAnswer:
     """Everything that the engine serves, with digests recomputed from its bytes."""
-    informer: Informer = request.app.state.informer
-    engine: Engine = request.app.state.engine
+    operator = _operator(request)
+    deployment = operator.informer.deployment
     held = []
-    for api_id, digest in sorted((await informer.deployment.inspect()).items()):
-        wanted = informer.deployment.applied.get(api_id)
-        size = len(engine.content(api_id) or b"")
+    for api_id, digest in sorted((await deployment.inspect()).items()):
+        wanted = deployment.applied.get(api_id)
+        size = len(operator.content(api_id) or b"")
         if wanted is None:
             held.append(HeldArtifact(api_id, digest, size))
             continue
@@ -144,14 +120,65 @@ async def get_held(request: _Ask) -> HeldAnswer:
     return HeldAnswer(tuple(held))
 
 
-@get("/v1/held/content")
-async def get_content(request: _Ask, api_id: FromQuery[str]) -> Response[bytes]:
+@get("/v1/held/content", sync_to_thread=False)
+def get_content(request: _Ask, api_id: FromQuery[str]) -> Response[bytes]:
     """The canonical form that the engine serves under an api_id, byte for byte."""
-    content = request.app.state.engine.content(api_id)
+    content = _operator(request).content(api_id)
     if content is None:
         raise NotFoundError(f"this node serves nothing under api_id {api_id[:255]!r}")
     return Response(content, media_type="application/json")
 
 
-def _explain(_error: Exception) -> None:
-    return None
+@post("/v1/redeploy", status_code=200)
+async def post_redeploy(request: _Ask, data: JSONBody[Selection]) -> Response[OperatedAnswer]:
+    """Deploy one artifact anew, or all that this node is to serve.
+
+    404: not here; 409: several have the name, or this node is not to serve it, or the engine
+    refuses it. 202: the contents have not come yet; it goes on by itself.
+    """
+    operator = _operator(request)
+    data.check()
+    outcome = await operator.redeploy(None if data.all else [operator.find(data)])
+    if outcome.failed:
+        raise _NotDoneError(outcome.failed)
+    answer = OperatedAnswer(outcome.done, outcome.waiting)
+    return Response(answer, status_code=202 if outcome.waiting else 200)
+
+
+@post("/v1/undeploy", status_code=200)
+async def post_undeploy(request: _Ask, data: JSONBody[Selection]) -> OperatedAnswer:
+    """Undeploy one artifact from this node until a label changes it, or it is redeployed.
+
+    404: not here; 409: several have the name, or this node is not to serve it.
+    """
+    operator = _operator(request)
+    data.check()
+    if data.all:
+        reason = 'undeploy takes one artifact at a time, by api_id or name, not "all"'
+        raise SelectionError(400, "invalid", reason)
+    outcome = await operator.undeploy([operator.find(data)])
+    if outcome.failed:
+        raise _NotDoneError(outcome.failed)
+    return OperatedAnswer(outcome.done)
+
+
+_HANDLERS: Final = [
+    get_status,
+    get_held,
+    get_content,
+    post_redeploy,
+    post_undeploy,
+    *wso2_admin.HANDLERS,
+]
+
+
+def _explain(error: Exception) -> tuple[int, Any] | None:
+    match error:
+        case SelectionError():
+            return error.status, ProblemAnswer(error.code, (str(error),))
+        case _NotDoneError():
+            return 409, ProblemAnswer("refused", error.reasons[:REASONS_LISTED])
+        case wso2_admin.Wso2RefusedError():
+            return error.status, wso2_admin.wso2_answer(error)
+        case _:
+            return None

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,12 +13,18 @@ import structlog
 
 from gatesync.engines.engine import Engine
 from gatesync.events.hub import EventHub, HubError
-from gatesync.gateway.admin import GatewayStatus, admin_app, status_of
+from gatesync.gateway.admin import admin_app
 from gatesync.gateway.backoff import Backoff
+from gatesync.gateway.cache import Cache
 from gatesync.gateway.deployment import Deployment
+from gatesync.gateway.desired import Desired, Loads, loads_all
+from gatesync.gateway.health import GatewayStatus, Health, HealthView, SavedTree
 from gatesync.gateway.informer import Informer
-from gatesync.gateway.metrics import gateway_metrics
+from gatesync.gateway.metrics import GatewayMetrics
+from gatesync.gateway.operating import Operator
 from gatesync.gateway.reporting import Reporter, inventory_of
+from gatesync.gateway.staleness import StalenessRule
+from gatesync.gateway.starting import StartUp
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
 from gatesync.stores.wire import ReportAnswer
@@ -59,6 +65,12 @@ class Agent:
         lag_seconds: for how long that may show an older state, as a replica does.
         engine: what it deploys into.
         open_hub: opens the broker's hub.
+        start: how it starts, and how long it waits before it tries again.
+        cache: what it keeps on its own disk; None for nothing.
+        loads: which tenants are loaded.
+        forgive: told what an operator redeploys; None is everything.
+        staleness: how old the last proof of a label may be, and what follows.
+        saved: where artifacts are saved as files, too; None for nowhere.
         admin_url: told to the publisher, for people.
         heartbeat: seconds.
     """
@@ -75,14 +87,19 @@ class Agent:
         heartbeat: float = 5.0,
         retriever: Retriever | None = None,
         lag_seconds: float = 0.0,
-        retry: Backoff | None = None,
+        start: StartUp | None = None,
+        cache: Cache | None = None,
+        loads: Loads = loads_all,
+        forgive: Callable[[Collection[str] | None], None] = lambda _: None,
+        staleness: StalenessRule | None = None,
+        saved: SavedTree | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Iterator[float] | None = None,
     ) -> None:
+        start = start or StartUp()
         self.engine = engine
-        self._node = node
+        self.metrics = GatewayMetrics()
         self._client = client
-        self._clock = clock
         self._verified: deque[str] = deque(maxlen=VERIFICATIONS)
         self._verifications: asyncio.Queue[str] = asyncio.Queue()
         self.reporter = Reporter(
@@ -92,14 +109,22 @@ class Agent:
             labels,
             retriever or HttpRetriever(client),
             open_hub,
-            Deployment(labels, engine, retry or Backoff()),
+            Deployment(Desired(labels, loads), engine, start.delay),
+            start=start,
+            cache=cache,
+            loads=loads,
+            forgive=forgive,
             on_settled=self.reporter.changed,
             on_verification=self._verify,
             random=random or randoms(),
             heartbeat=heartbeat,
             lag_seconds=lag_seconds,
+            on_applied=self.metrics.applied,
             clock=clock,
         )
+        rule = staleness or StalenessRule()
+        self._view = HealthView(node, engine, self.informer, rule, clock, saved)
+        self.metrics.watch(self._view.health, self.informer.pulse)
 
     async def run(self) -> None:
         """Follow, report and answer verifications until cancelled."""
@@ -108,19 +133,26 @@ class Agent:
             tasks.create_task(self.reporter.run(), name="reporter")
             tasks.create_task(self._answer_verifications(), name="verification")
 
+    async def follow(self, labels: Sequence[str], loads: Loads) -> None:
+        """Follow other labels, or load other tenants, from now on."""
+        dropped = set(self.informer.logs) - set(labels)
+        await self.informer.follow(labels, loads)
+        if dropped:
+            self.reporter.renew()  # publishers forget what this node said of those labels
+
     def status(self) -> GatewayStatus:
         """How far this node is."""
-        return status_of(self._node, self.engine, self.informer, self._clock)
+        return self._view.status()
 
     def app(self) -> Any:
-        """The admin application, to be put behind a `Guard`."""
+        """The admin application, to be put behind a `Guard` with `OPEN_PATHS`."""
 
-        async def ready() -> tuple[bool, GatewayStatus]:
-            status = self.status()
-            return status.ready, status
+        async def ready() -> tuple[bool, Health]:
+            health = self._view.health()
+            return health.ready, health
 
-        state = AppState(ready, gateway_metrics(self.informer, self._clock))
-        return admin_app(self.informer, self.engine, self.status, state)
+        operator = Operator(self.informer, self.engine, self._view)
+        return admin_app(operator, AppState(ready, self.metrics.registry))
 
     def _verify(self, verification: str) -> None:
         if verification not in self._verified:

@@ -132,14 +132,14 @@ class Cache:
         self._counts.dropped = self._pending.dropped
         return self._counts
 
-    async def load(self, labels: Collection[str]) -> Remembered:
+    async def load(self, labels: Collection[str] | None = None) -> Remembered:
         """Read everything but contents; empty where there is nothing that can be believed.
 
-        To be called once, before anything is noted. What the file holds of other labels is
-        forgotten. Go on with these very logs: they are read again when they are written.
+        To be called once, before anything is noted. What the file holds of other labels than
+        these, if any are given, is forgotten. Go on with these very logs: they are read again when they are written.
         """
         try:
-            loaded = await self._in_thread(partial(self._file.load, frozenset(labels)))
+            loaded = await self._in_thread(partial(self._file.load, labels))
         except _TROUBLE as error:
             self._fail(error)
             return Remembered({}, {})
@@ -256,15 +256,13 @@ class Cache:
             _log.warning("the cache could not be written in time", seconds=CLOSE_SECONDS)
 
     async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._in_thread(self._file.close)
-        except TimeoutError:
+        closing = self._in_thread(self._file.close)
+        self._thread.shutdown(wait=False)
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if not closing.done():
             _log.warning("the cache could not be closed in time", seconds=CLOSE_SECONDS)
-        except _TROUBLE as error:
+        elif isinstance(error := closing.exception(), Exception):
             self._fail(error)
-        finally:
-            self._thread.shutdown(wait=False)
 
     def _tell_damage(self, found: Found) -> None:
         self._counts.damaged += len(found.damaged)

@@ -18,7 +18,6 @@ from typing import Final
 
 import msgspec
 
-from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError
 from gatesync.gateway.cache_rows import FORMAT, SCHEMA, DamagedError, RowReader, key_of
@@ -29,6 +28,7 @@ from gatesync.gateway.log import LabelLog, LogState
 __all__ = ["CacheFile", "CacheInUseError", "Found", "UntrustedError"]
 
 BUSY_SECONDS: Final = 1.0  # nobody else should have the file open, but somebody may look into it
+LOG_PAGES: Final = 4096  # 16 MiB: then they are copied into the file, and both are synced
 ASKED_AT_ONCE: Final = 500  # digests in one question; SQLite takes 999 everywhere
 
 # It is no database, or is damaged, or lacks the tables that its format says it has. Anything
@@ -111,8 +111,8 @@ class CacheFile:
             os.truncate(path, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def load(self, labels: Collection[str]) -> Found:
-        """Read all but the contents, and forget other labels.
+    def load(self, labels: Collection[str] | None) -> Found:
+        """Read all but the contents, and forget other labels; None keeps every one.
 
         Raises:
             UntrustedError: there was a file, and now there is none.
@@ -121,24 +121,24 @@ class CacheFile:
             db = self._open(writing=False)
             found, reader = Found(), RowReader()
             self._rejected = rejected = Rejected()
-            for row in db.execute("SELECT api_id, label, digest, body, sum FROM applied"):
-                try:
-                    wanted = reader.applied(row)
-                except DamagedError as error:
-                    found.damaged.append(f"applied artifact {row[0]!r}: {error}")
-                    rejected.applied.append(row[0])
-                else:
-                    found.applied[wanted.entry.api_id] = wanted
             for row in db.execute("SELECT name, state, sum FROM label").fetchall():
                 try:
-                    label, state = reader.label(row)
-                    if label in labels:
-                        found.labels[label] = self._log(db, reader, label, state)
+                    label, state = reader.label(*row)
+                    if labels is None or label in labels:
+                        found.labels[label] = _log_in(db, reader, label, state)
                     else:
                         rejected.labels.append(row[0])
                 except (DamagedError, FormatError) as error:
                     found.damaged.append(f"label {row[0]!r}: {error}")
                     rejected.labels.append(row[0])
+            for row in db.execute("SELECT api_id, label, body, sum FROM applied"):
+                try:
+                    wanted = reader.applied(*row)
+                except DamagedError as error:
+                    found.damaged.append(f"applied artifact {row[0]!r}: {error}")
+                    rejected.applied.append(row[0])
+                else:
+                    found.applied[wanted.entry.api_id] = wanted
             return found
 
     def contents(self, digests: Sequence[str]) -> Found:
@@ -213,7 +213,8 @@ class CacheFile:
             # A crash of the machine may take the last commits back, never a part of one. What is
             # lost is fetched again.
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 16777216")
+            db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            db.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * 4096}")
             if _format_of(db) == 0:
                 db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
         self._db, self._writable = db, True
@@ -251,7 +252,8 @@ class CacheFile:
         """Throw the file away where it turns out not to be trustworthy."""
         try:
             yield
-        except (sqlite3.Error, UntrustedError) as error:
+        except (sqlite3.Error, UntrustedError, UnicodeDecodeError) as error:
+            # The last one: Python could not read what SQLite says of a damaged schema.
             if isinstance(error, sqlite3.Error) and not _is_untrusted(error):
                 raise
             self._disconnect()
@@ -259,18 +261,6 @@ class CacheFile:
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             self._rejected = None
             raise UntrustedError(f"{self.path} was thrown away: {error}") from error
-
-    def _log(
-        self, db: sqlite3.Connection, reader: RowReader, label: str, state: LogState
-    ) -> LabelLog:
-        """A label's log, whole. Raises `DamagedError` and `FormatError`: half of a log is none."""
-        entries: dict[str, Entry] = {}
-        retained: dict[str, Entry] = {}
-        question = "SELECT label, retained, api_id, digest, body, sum FROM entry WHERE label = ?"
-        for row in db.execute(question, (label.encode(),)):
-            entry = reader.entry(row)
-            (retained if row[1] else entries)[entry.api_id] = entry
-        return LabelLog.restored(label, state, entries, retained)
 
     def _read(self, db: sqlite3.Connection, digests: Sequence[str]) -> list[tuple[bytes, object]]:
         marks = ",".join("?" * len(digests))
@@ -291,6 +281,13 @@ class CacheFile:
         found.damaged.append(f"contents {digest}")
         self._rejected = self._rejected or Rejected()
         self._rejected.contents.append(key_of(digest))
+
+
+def _log_in(db: sqlite3.Connection, reader: RowReader, label: str, state: LogState) -> LabelLog:
+    """A label's log, whole. Raises `DamagedError` and `FormatError`: half of a log is none."""
+    question = "SELECT retained, api_id, body, sum FROM entry WHERE label = ?"
+    held = reader.entries(label, db.execute(question, (label.encode(),)))
+    return LabelLog.restored(label, state, *held)
 
 
 def _prepare(db: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ A row whose checksum does not come out is not believed: a label digest covers ap
 and would not notice that, say, an entry's context was damaged. A content has its digest.
 """
 
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 from zlib import crc32
 
@@ -58,7 +59,7 @@ LabelRow: TypeAlias = tuple[bytes, bytes, int]
 EntryRow: TypeAlias = tuple[bytes, int, bytes, bytes, bytes, int]
 AppliedRow: TypeAlias = tuple[bytes, bytes, bytes, bytes, int]
 
-_LABEL, _ENTRY, _RETAINED, _APPLIED = range(4)  # where a row's checksum begins
+_LABEL, _ENTRY, _RETAINED, _APPLIED = range(4)  # so that no row passes for one of another kind
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _states: Final = msgspec.msgpack.Decoder(LogState)
@@ -77,72 +78,73 @@ def key_of(digest: str) -> bytes:
 def label_row(label: str, state: LogState) -> LabelRow:
     """The row of a label."""
     name, body = label.encode(), _encoder.encode(state)
-    return name, body, _sum(_LABEL, name, body)
+    return name, body, crc32(body, crc32(name, _LABEL))
 
 
 def entry_row(label: str, entry: Entry, *, retained: bool) -> EntryRow:
     """The row of an entry that a label holds, or retains."""
-    name, api_id, digest = label.encode(), entry.api_id.encode(), key_of(entry.digest)
-    body = _encoder.encode(entry)
-    place = _RETAINED if retained else _ENTRY
-    return name, int(retained), api_id, digest, body, _sum(place, name, api_id, digest, body)
+    name, body = label.encode(), _encoder.encode(entry)
+    total = crc32(body, crc32(name, _RETAINED if retained else _ENTRY))
+    return name, int(retained), entry.api_id.encode(), key_of(entry.digest), body, total
 
 
 def applied_row(wanted: Wanted) -> AppliedRow:
     """The row of an artifact that the engine took."""
-    entry, name = wanted.entry, wanted.label.encode()
-    api_id, digest, body = entry.api_id.encode(), key_of(entry.digest), _encoder.encode(entry)
-    return api_id, name, digest, body, _sum(_APPLIED, name, api_id, digest, body)
+    name, entry = wanted.label.encode(), wanted.entry
+    body = _encoder.encode(entry)
+    total = crc32(body, crc32(name, _APPLIED))
+    return entry.api_id.encode(), name, key_of(entry.digest), body, total
 
 
 class RowReader:
-    """Reads rows back. What was applied is mostly what a label holds: one value serves both."""
+    """Reads rows back; its methods raise `DamagedError`.
+
+    What was applied is mostly what a label holds: read after the entries, it costs no decoding,
+    and one value in memory serves both.
+    """
 
     def __init__(self) -> None:
         self._known: dict[bytes, Entry] = {}
 
-    def label(self, row: LabelRow) -> tuple[str, LogState]:
-        """Raises `DamagedError`."""
-        name, body, total = row
-        _check(total, _LABEL, name, body)
+    def label(self, name: bytes, body: bytes, total: int) -> tuple[str, LogState]:
+        """A label and its log's state."""
         try:
+            _check(crc32(body, crc32(name, _LABEL)) == total)
             return name.decode(), _states.decode(body)
-        except ValueError as error:  # also msgspec's, and what is not UTF-8
+        except _UNREADABLE as error:
             raise DamagedError(str(error)) from error
 
-    def entry(self, row: EntryRow) -> Entry:
-        """Raises `DamagedError`."""
-        name, retained, api_id, digest, body, total = row
-        _check(total, _RETAINED if retained else _ENTRY, name, api_id, digest, body)
-        return self._decode(body)
-
-    def applied(self, row: AppliedRow) -> Wanted:
-        """Raises `DamagedError`."""
-        api_id, name, digest, body, total = row
-        _check(total, _APPLIED, name, api_id, digest, body)
-        try:
-            return Wanted(name.decode(), self._decode(body))
-        except UnicodeDecodeError as error:
-            raise DamagedError(str(error)) from error
-
-    def _decode(self, body: bytes) -> Entry:
-        entry = self._known.get(body)
-        if entry is None:
+    def entries(
+        self, label: str, rows: Iterable[tuple[int, bytes, bytes, int]]
+    ) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """What a label holds, and what it retains. Rows: retained, api_id, body, sum."""
+        held: tuple[dict[str, Entry], dict[str, Entry]] = {}, {}
+        begins = [crc32(label.encode(), place) for place in (_ENTRY, _RETAINED)]
+        for retained, api_id, body, total in rows:
             try:
-                entry = self._known[body] = _entries.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise DamagedError(str(error)) from error
-        return entry
+                _check(crc32(body, begins[retained]) == total)
+                self._known[body] = entry = _entries.decode(body)
+                _check(entry.api_id.encode() == api_id)
+            except _UNREADABLE as error:
+                raise DamagedError(f"entry {api_id!r}: {error}") from error
+            held[retained][entry.api_id] = entry
+        return held
+
+    def applied(self, api_id: bytes, name: bytes, body: bytes, total: int) -> Wanted:
+        """What the engine took."""
+        try:
+            _check(crc32(body, crc32(name, _APPLIED)) == total)
+            entry = self._known.get(body) or _entries.decode(body)
+            _check(entry.api_id.encode() == api_id)
+            return Wanted(name.decode(), entry)
+        except _UNREADABLE as error:
+            raise DamagedError(str(error)) from error
 
 
-def _check(total: int, place: int, *columns: bytes) -> None:
-    # SQLite keeps whatever a column was given: a number may stand where bytes are expected.
-    if not all(isinstance(each, bytes) for each in columns) or _sum(place, *columns) != total:
+# SQLite keeps whatever a column was given: a text or a number may stand where bytes are expected.
+_UNREADABLE: Final = (DamagedError, msgspec.DecodeError, UnicodeDecodeError, TypeError, IndexError)
+
+
+def _check(good: bool) -> None:
+    if not good:
         raise DamagedError("its checksum does not come out")
-
-
-def _sum(place: int, *columns: bytes) -> int:
-    total = place
-    for each in columns:
-        total = crc32(each, total)
-    return total

@@ -4,7 +4,7 @@ rows that changed → the contents they need → away with contents that nothing
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -74,32 +74,7 @@ def write_batch(db: sqlite3.Connection, batch: Batch, rejected: Rejected | None)
         sqlite3.Error: nothing was written.
     """
     with _transaction(db):
-        gone: set[bytes] = set()
-        if rejected is not None:
-            _remove(db, rejected)
-        for label in batch.forgotten:
-            _forget(db, label)
-        for part in batch.labels:
-            gone |= _write_label(db, part)
-        gone |= _write_applied(db, batch)
-        _write_contents(db, batch.contents.items())
-        _write_contents(
-            db, (each for each in batch.served.items() if digest_of(each[1]) == each[0])
-        )
-        if (
-            rejected is not None
-            or batch.whole
-            or batch.forgotten
-            or any(part.whole for part in batch.labels)
-        ):
-            _sweep(db)
-        else:
-            _drop_contents(db, gone)
-        return [
-            api_id
-            for api_id, wanted in batch.applied.items()
-            if wanted is not None and not _has_content(db, key_of(wanted.entry.digest))
-        ]
+        return _Writing(db).write(batch, rejected)
 
 
 @contextmanager
@@ -115,94 +90,129 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _remove(db: sqlite3.Connection, rejected: Rejected) -> None:
-    for name in rejected.labels:
-        db.execute("DELETE FROM label WHERE name IS ?", (name,))
-    db.execute("DELETE FROM entry WHERE label NOT IN (SELECT name FROM label)")
-    for api_id in rejected.applied:
-        db.execute("DELETE FROM applied WHERE api_id IS ?", (api_id,))
-    for digest in rejected.contents:
-        db.execute("DELETE FROM content WHERE digest = ?", (digest,))
+class _Writing:
+    """One transaction: what it saw of digests saves asking for them again."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._referred: set[bytes] = set()  # digests of the rows that were written
+        self._gone: set[bytes] = set()  # digests that may have lost their last reference
+        self._present: set[bytes] = set()  # digests whose contents are there
 
-def _forget(db: sqlite3.Connection, label: str) -> None:
-    db.execute("DELETE FROM label WHERE name = ?", (label.encode(),))
-    db.execute("DELETE FROM entry WHERE label = ?", (label.encode(),))
+    def write(self, batch: Batch, rejected: Rejected | None) -> list[str]:
+        """See `write_batch`."""
+        if rejected is not None:
+            self._remove(rejected)
+        for label in batch.forgotten:
+            self._forget(label)
+        for part in batch.labels:
+            self._write_label(part)
+        self._write_applied(batch)
+        for digest, content in batch.contents.items():
+            self._write_content(key_of(digest), content)
+        for digest, content in batch.served.items():
+            if digest_of(content) == digest:
+                self._write_content(key_of(digest), content)
+        whole = batch.whole or any(part.whole for part in batch.labels)
+        if rejected is not None or whole or batch.forgotten:
+            self._sweep()
+        else:
+            self._drop_contents()
+        return [
+            api_id
+            for api_id, wanted in batch.applied.items()
+            if wanted is not None and not self._has_content(key_of(wanted.entry.digest))
+        ]
 
+    def _remove(self, rejected: Rejected) -> None:
+        for name in rejected.labels:
+            self._db.execute("DELETE FROM label WHERE name IS ?", (name,))
+        self._db.execute("DELETE FROM entry WHERE label NOT IN (SELECT name FROM label)")
+        for api_id in rejected.applied:
+            self._db.execute("DELETE FROM applied WHERE api_id IS ?", (api_id,))
+        for digest in rejected.contents:
+            self._db.execute("DELETE FROM content WHERE digest = ?", (digest,))
 
-def _write_label(db: sqlite3.Connection, part: LabelPart) -> set[bytes]:
-    """Answers with the digests that may have lost their last reference."""
-    gone: set[bytes] = set()
-    if part.whole:
-        _forget(db, part.label)
-    db.execute("REPLACE INTO label VALUES (?, ?, ?)", label_row(part.label, part.state))
-    for retained, entries in enumerate((part.entries, part.retained)):
-        for api_id, entry in entries.items():
-            key = (part.label.encode(), retained, api_id.encode())
-            before = None
-            if not part.whole:
-                before = db.execute(
-                    "SELECT digest, sum FROM entry WHERE (label, retained, api_id) = (?, ?, ?)", key
-                ).fetchone()
-            row = None if entry is None else entry_row(part.label, entry, retained=bool(retained))
-            if row is not None and before != (row[3], row[5]):
-                db.execute("REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
-            if row is None and before is not None:
-                db.execute("DELETE FROM entry WHERE (label, retained, api_id) = (?, ?, ?)", key)
-            if before is not None and (row is None or row[3] != before[0]):
-                gone.add(before[0])
-    return gone
+    def _forget(self, label: str) -> None:
+        self._db.execute("DELETE FROM label WHERE name = ?", (label.encode(),))
+        self._db.execute("DELETE FROM entry WHERE label = ?", (label.encode(),))
 
+    def _write_label(self, part: LabelPart) -> None:
+        if part.whole:
+            self._forget(part.label)
+        self._db.execute("REPLACE INTO label VALUES (?, ?, ?)", label_row(part.label, part.state))
+        for retained, entries in enumerate((part.entries, part.retained)):
+            for api_id, entry in entries.items():
+                key = (part.label.encode(), retained, api_id.encode())
+                found = self._db.execute(
+                    "SELECT digest, sum FROM entry WHERE label = ? AND retained = ? AND api_id = ?",
+                    key,
+                )
+                before = found.fetchone()
+                if entry is not None:
+                    row = entry_row(part.label, entry, retained=bool(retained))
+                    if self._moves(before, (row[3], row[5])):
+                        self._db.execute("REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+                elif self._moves(before, None):
+                    self._db.execute(
+                        "DELETE FROM entry WHERE label = ? AND retained = ? AND api_id = ?", key
+                    )
 
-def _write_applied(db: sqlite3.Connection, batch: Batch) -> set[bytes]:
-    """Answers with the digests that may have lost their last reference."""
-    gone: set[bytes] = set()
-    if batch.whole:
-        db.execute("DELETE FROM applied")
-    for api_id, wanted in batch.applied.items():
-        key = (api_id.encode(),)
-        before = db.execute("SELECT digest, sum FROM applied WHERE api_id = ?", key).fetchone()
-        row = None if wanted is None else applied_row(wanted)
-        if row is not None and before != (row[2], row[4]):
-            db.execute("REPLACE INTO applied VALUES (?, ?, ?, ?, ?)", row)
-        if row is None and before is not None:
-            db.execute("DELETE FROM applied WHERE api_id = ?", key)
-        if before is not None and (row is None or row[2] != before[0]):
-            gone.add(before[0])
-    return gone
+    def _write_applied(self, batch: Batch) -> None:
+        if batch.whole:
+            self._db.execute("DELETE FROM applied")
+        for api_id, wanted in batch.applied.items():
+            key = (api_id.encode(),)
+            found = self._db.execute("SELECT digest, sum FROM applied WHERE api_id = ?", key)
+            before = found.fetchone()
+            if wanted is not None:
+                row = applied_row(wanted)
+                if self._moves(before, (row[2], row[4])):
+                    self._db.execute("REPLACE INTO applied VALUES (?, ?, ?, ?, ?)", row)
+            elif self._moves(before, None):
+                self._db.execute("DELETE FROM applied WHERE api_id = ?", key)
 
+    def _moves(self, before: tuple[bytes, int] | None, after: tuple[bytes, int] | None) -> bool:
+        """Whether a row changes, given its digest and checksum before and after."""
+        if before is not None and (after is None or after[0] != before[0]):
+            self._gone.add(before[0])
+        if after is not None:
+            self._referred.add(after[0])
+        return before != after
 
-def _write_contents(db: sqlite3.Connection, contents: Iterable[tuple[str, bytes]]) -> None:
-    """Write those that something refers to."""
-    for digest, content in contents:
-        key = key_of(digest)
-        if not _has_content(db, key) and _is_referred(db, key):
-            db.execute("INSERT INTO content (digest, body) VALUES (?, ?)", (key, content))
+    def _write_content(self, digest: bytes, content: bytes) -> None:
+        """Write it if something refers to it."""
+        referred = digest in self._referred or self._is_referred(digest)
+        if referred and not self._has_content(digest):
+            row = (digest, content)
+            self._db.execute("INSERT INTO content (digest, body) VALUES (?, ?)", row)
+            self._present.add(digest)
 
+    def _drop_contents(self) -> None:
+        for digest in self._gone - self._referred:
+            if not self._is_referred(digest):
+                self._db.execute("DELETE FROM content WHERE digest = ?", (digest,))
 
-def _drop_contents(db: sqlite3.Connection, digests: Iterable[bytes]) -> None:
-    for digest in digests:
-        if not _is_referred(db, digest):
-            db.execute("DELETE FROM content WHERE digest = ?", (digest,))
+    def _sweep(self) -> None:
+        """Remove every content that nothing refers to. Reads the indexes, not the contents."""
+        self._db.execute(
+            "DELETE FROM content WHERE"
+            " NOT EXISTS (SELECT 1 FROM entry WHERE entry.digest = content.digest)"
+            " AND NOT EXISTS (SELECT 1 FROM applied WHERE applied.digest = content.digest)"
+        )
 
+    def _has_content(self, digest: bytes) -> bool:
+        if digest not in self._present:
+            found = self._db.execute("SELECT 1 FROM content WHERE digest = ?", (digest,))
+            if found.fetchone() is None:
+                return False
+            self._present.add(digest)
+        return True
 
-def _sweep(db: sqlite3.Connection) -> None:
-    """Remove every content that nothing refers to. Reads the indexes, not the contents."""
-    db.execute(
-        "DELETE FROM content WHERE"
-        " NOT EXISTS (SELECT 1 FROM entry WHERE entry.digest = content.digest)"
-        " AND NOT EXISTS (SELECT 1 FROM applied WHERE applied.digest = content.digest)"
-    )
-
-
-def _has_content(db: sqlite3.Connection, digest: bytes) -> bool:
-    return bool(db.execute("SELECT 1 FROM content WHERE digest = ?", (digest,)).fetchone())
-
-
-def _is_referred(db: sqlite3.Connection, digest: bytes) -> bool:
-    [[referred]] = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM entry WHERE digest = ?1)"
-        " OR EXISTS (SELECT 1 FROM applied WHERE digest = ?1)",
-        (digest,),
-    )
-    return bool(referred)
+    def _is_referred(self, digest: bytes) -> bool:
+        [[referred]] = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM entry WHERE digest = ?1)"
+            " OR EXISTS (SELECT 1 FROM applied WHERE digest = ?1)",
+            (digest,),
+        )
+        return bool(referred)

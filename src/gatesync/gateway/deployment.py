@@ -6,21 +6,37 @@ allow, and say which digests to fetch for the rest.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
+from gatesync.artifacts.model import DEPLOY_ORDER
 from gatesync.engines.engine import Deployable, Engine, EngineError
-from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.desired import Desired, Skipped, Wanted
 
-__all__ = ["Deployment", "Failure", "Missing"]
+__all__ = ["Deployment", "Failure", "Missing", "rank_of"]
 
 
 INSPECTED_AT_ONCE: Final = 256  # artifacts hashed before other tasks have their turn
+UNDEPLOYED: Final = "undeployed by this node's operator until its next change"
+
+Delay: TypeAlias = Callable[[int, float], float]
+"""Seconds to wait after so many failures in a row, given a random number from [0, 1)."""
+
+
+def rank_of(entry: Entry) -> int:
+    """Its kind's place among those that are deployed one after the other: what others need first.
+
+    A kind that this version does not know comes last.
+    """
+    return DEPLOY_ORDER.get(entry.kind, len(DEPLOY_ORDER))
+
+
+_FIRST_THAT_NOBODY_NEEDS: Final = DEPLOY_ORDER["message-processor"]
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -33,46 +49,63 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """Bytes to fetch: which digest, and how many bytes it has."""
+    """Bytes to fetch: which digest, how many bytes it has, and when its turn is."""
 
     digest: str
     size: int
+    rank: int
 
 
 class Deployment:
     """What one node serves. One task uses it.
 
     Args:
-        labels: the node's labels, the preferred first.
+        desired: what the labels want, empty yet.
         engine: what to deploy into.
-        backoff: how long what the engine refuses is left alone.
+        delay: how long what the engine refuses is left alone.
 
     Attributes:
         desired: what the labels want; change it through `put`.
         applied: what the engine took, by api_id.
         waiting: what is wanted and not there yet, for want of its bytes, by api_id.
         failed: what was set aside, by api_id.
-        skipped: what a preferred entry shadows, by api_id.
+        skipped: what a preferred entry shadows, or is not to be served here, by api_id.
+        changed: api_ids whose `applied` changed since the caller last cleared it.
+        withheld: what an operator undeployed until its next change, by api_id.
+        going: what would be undeployed, and waits for `let_go`; only if `looks_elsewhere`.
+        looks_elsewhere: whether another label of this node may have what one removes.
     """
 
-    def __init__(self, labels: Sequence[str], engine: Engine, backoff: Backoff) -> None:
-        self.desired = Desired(labels)
+    def __init__(self, desired: Desired, engine: Engine, delay: Delay) -> None:
+        self.desired = desired
         self.applied: dict[str, Wanted] = {}
         self.waiting: dict[str, Wanted] = {}
         self.failed: dict[str, Failure] = {}
         self.skipped: dict[str, Skipped] = {}
+        self.withheld: dict[str, Entry] = {}
+        self.changed: set[str] = set()
+        self.going: set[str] = set()
+        self.looks_elsewhere = False
         self._engine = engine
-        self._backoff = backoff
+        self._delay = delay
         self._unsettled: set[str] = set()
         self._doubtful: set[str] = set()  # what the engine may not hold as `applied` says
         self._overdue: set[str] = set()  # what the engine could not undeploy
         self._in_step: dict[str, int] = {}  # the last revision of a label without any overdue
         self._waiting_for: dict[str, set[str]] = {}  # digest to api_ids, the index of `waiting`
+        self._untried: Counter[tuple[str, int]] = Counter()  # of `waiting`, by tenant and rank
+        self._first_time: set[str] = set()  # which of `waiting` are counted there
+        self._let_go: set[str] = set()
 
     def put(self, label: str, api_id: str, entry: Entry | None, retained: Entry | None) -> None:
         """Tell what a label says of an artifact now; `settle` acts on it."""
         self._unsettled |= self.desired.put(label, api_id, entry)
         self._unsettled |= self.desired.put(label, api_id, retained, retained=True)
+
+    def decide_by(self, desired: Desired) -> None:
+        """Follow other labels, or other tenants, from the next `settle` on."""
+        self._unsettled.update(self.desired.api_ids(), desired.api_ids())
+        self.desired = desired
 
     async def settle(
         self, contents: Mapping[str, bytes], now: float, random: Iterator[float]
@@ -97,17 +130,17 @@ class Deployment:
         self._unsettled = set()
         deploy: list[tuple[Wanted, bytes]] = []
         undeploy: list[str] = []
-        for api_id in due:
-            wanted = self._decide(api_id)
+        for api_id, wanted in self._in_order(due):
             if wanted is None:
-                if api_id in self.applied:
+                if api_id in self.applied and not self._stays(api_id):
                     undeploy.append(api_id)
                 continue
+            self._stop_going(api_id)
             self._overdue.discard(api_id)
             if self._is_settled(wanted, now):
                 continue
-            content = contents.get(wanted.entry.digest)
-            if content is None:
+            content = contents.get(wanted.entry.digest) or self._own(wanted.entry)
+            if content is None or self._waits_for_others(wanted.entry):
                 self._wait(wanted)
             else:
                 deploy.append((wanted, content))
@@ -120,6 +153,26 @@ class Deployment:
                 raise
         return True
 
+    async def resume(
+        self,
+        served: Iterable[Wanted],
+        contents: Mapping[str, bytes],
+        now: float,
+        random: Iterator[float],
+    ) -> None:
+        """Serve what this node served before it was restarted (promise 10), in one swap.
+
+        `settle` goes on from there. What has no contents at hand is left to it.
+        """
+        batch = [
+            (each, contents[each.entry.digest])
+            for each in sorted(served, key=lambda each: rank_of(each.entry))
+            if each.entry.digest in contents
+        ]
+        self._unsettled.update(each.entry.api_id for each, _ in batch)
+        if batch:
+            await self._apply(batch, [], now, random)
+
     def next_try(self) -> float | None:
         """When the first of what was set aside is due, on the monotonic clock.
 
@@ -129,9 +182,10 @@ class Deployment:
         return min(tries, default=None)
 
     def missing(self) -> list[Missing]:
-        """Which bytes to fetch, each digest once."""
+        """Which bytes to fetch, each digest once, those first that others may need."""
         entries = (each.entry for each in self.waiting.values())
-        return [Missing(*each) for each in {(entry.digest, entry.size) for entry in entries}]
+        found = {(rank_of(entry), entry.digest, entry.size) for entry in entries}
+        return [Missing(digest, size, rank) for rank, digest, size in sorted(found)]
 
     def not_found(self, digests: Collection[str], now: float, random: Iterator[float]) -> None:
         """Set aside what waits for bytes that the store said it does not have."""
@@ -149,8 +203,34 @@ class Deployment:
         """
         for api_id in api_ids:
             self.failed.pop(api_id, None)
+            self.withheld.pop(api_id, None)
             self._doubtful.add(api_id)
             self._unsettled.add(api_id)
+
+    def withhold(self, api_ids: Iterable[str]) -> list[str]:
+        """Have these undeployed at the next `settle`, until a label changes them.
+
+        Answers with those that are to be served here now; the others are left as they are.
+        """
+        found = []
+        for api_id in api_ids:
+            case = self.desired.decide(api_id)
+            if isinstance(case, Wanted):
+                self.withheld[api_id] = case.entry
+                self._unsettled.add(api_id)
+                found.append(api_id)
+        return found
+
+    def let_go(self, api_ids: Iterable[str]) -> None:
+        """No other label has these: undeploy them at the next `settle`."""
+        for api_id in api_ids:
+            self._let_go.add(api_id)
+            self._unsettled.add(api_id)
+
+    def strays(self) -> set[str]:
+        """What the engine holds, from an earlier process it may be, and is not to be served."""
+        others = set(self._engine.api_ids()) - self.applied.keys()
+        return {each for each in others if not isinstance(self.desired.decide(each), Wanted)}
 
     def processed(self, label: str, revision: int) -> int:
         """The revision up to which every change of the label is applied, failed or skipped."""
@@ -184,9 +264,22 @@ class Deployment:
         """Undeploy what nobody asked for."""
         await self._engine.apply([], [each for each in api_ids if each not in self.applied])
 
+    def _in_order(self, due: Iterable[str]) -> list[tuple[str, Wanted | None]]:
+        """What to do about each: what others need first, and what goes after all that comes."""
+        decided = [(api_id, self._decide(api_id)) for api_id in due]
+        last = len(DEPLOY_ORDER) + 1
+        decided.sort(key=lambda each: last if each[1] is None else rank_of(each[1].entry))
+        return decided
+
     def _decide(self, api_id: str) -> Wanted | None:
         case = self.desired.decide(api_id)
         self.skipped.pop(api_id, None)
+        withheld = self.withheld.get(api_id)
+        if withheld is not None:
+            if isinstance(case, Wanted) and case.entry == withheld:
+                case = Skipped(case.label, case.entry, UNDEPLOYED)
+            else:
+                del self.withheld[api_id]
         if isinstance(case, Wanted):
             return case
         if case is not None:
@@ -195,12 +288,48 @@ class Deployment:
         self.failed.pop(api_id, None)
         return None
 
+    def _own(self, entry: Entry) -> bytes | None:
+        """The bytes that the engine has already, for what is to be deployed anew."""
+        if entry.api_id not in self._doubtful:
+            return None
+        content = self._engine.content(entry.api_id)
+        return content if content is not None and digest_of(content) == entry.digest else None
+
+    def _waits_for_others(self, entry: Entry) -> bool:
+        """Whether something that it may need has not been tried yet, for want of its bytes.
+
+        Which one it needs is not looked up: that would be a look into each artifact.
+        """
+        tenant, rank = entry.tenant, rank_of(entry)
+        return bool(self._untried) and any(self._untried[tenant, each] for each in range(rank))
+
+    def _stays(self, api_id: str) -> bool:
+        """Whether something that is not wanted any more had better go a little later."""
+        entry = self.applied[api_id].entry
+        rank = rank_of(entry)
+        if rank < _FIRST_THAT_NOBODY_NEEDS and any(
+            tenant == entry.tenant and other > rank for tenant, other in self._untried
+        ):  # what is served may need it until its new version is there
+            self._unsettled.add(api_id)
+        elif self.looks_elsewhere and api_id not in self._let_go and api_id not in self.skipped:
+            self.going.add(api_id)
+        else:
+            return False
+        self._overdue.add(api_id)
+        return True
+
+    def _stop_going(self, api_id: str) -> None:
+        self.going.discard(api_id)
+        self._let_go.discard(api_id)
+
     def _is_settled(self, wanted: Wanted, now: float) -> bool:
         api_id, digest = wanted.entry.api_id, wanted.entry.digest
         applied = self.applied.get(api_id)
         sure = api_id not in self._doubtful
         if applied is not None and applied.entry.digest == digest and sure:
-            self.applied[api_id] = wanted  # another label, or revision, of the same bytes
+            if applied != wanted:  # another label, or revision, of the same bytes
+                self.applied[api_id] = wanted
+                self.changed.add(api_id)
             self._stop_waiting(api_id)
             self.failed.pop(api_id, None)
             return True
@@ -218,6 +347,9 @@ class Deployment:
         api_id = wanted.entry.api_id
         self._stop_waiting(api_id)
         self.waiting[api_id] = wanted
+        if api_id not in self.failed and api_id not in self._doubtful:  # a retry holds up nobody
+            self._untried[wanted.entry.tenant, rank_of(wanted.entry)] += 1
+            self._first_time.add(api_id)
         self._waiting_for.setdefault(wanted.entry.digest, set()).add(api_id)
 
     def _stop_waiting(self, api_id: str) -> None:
@@ -227,6 +359,12 @@ class Deployment:
             others.discard(api_id)
             if not others:
                 del self._waiting_for[wanted.entry.digest]
+            if api_id in self._first_time:
+                self._first_time.discard(api_id)
+                key = wanted.entry.tenant, rank_of(wanted.entry)
+                self._untried[key] -= 1
+                if not self._untried[key]:
+                    del self._untried[key]
 
     async def _apply(
         self,
@@ -246,8 +384,10 @@ class Deployment:
             undeploy = []
         for api_id in undeploy:
             self.applied.pop(api_id, None)
+            self.changed.add(api_id)
             self._doubtful.discard(api_id)
             self._overdue.discard(api_id)
+            self._stop_going(api_id)
         for wanted, _ in deploy:
             api_id = wanted.entry.api_id
             self._stop_waiting(api_id)
@@ -257,10 +397,11 @@ class Deployment:
                 self.failed.pop(api_id, None)
                 self._doubtful.discard(api_id)
                 self.applied[api_id] = wanted
+                self.changed.add(api_id)
 
     def _set_aside(self, wanted: Wanted, reason: str, now: float, random: Iterator[float]) -> None:
         before = self.failed.get(wanted.entry.api_id)
         same = before is not None and before.wanted.entry.digest == wanted.entry.digest
         attempt = before.attempt + 1 if before is not None and same else 1
-        next_try = now + self._backoff.delay(attempt, next(random))
+        next_try = now + self._delay(attempt, next(random))
         self.failed[wanted.entry.api_id] = Failure(wanted, reason, attempt, next_try)

@@ -3,18 +3,22 @@
 A node follows the whole log of each of its labels; which of them wins is decided here, after
 that. Precedence is the order of `gateway_labels`, per (tenant, kind, name, version) and, for
 APIs, per (tenant, context, version). An artifact wins when nothing is before it under any of its
-keys, so the answer does not depend on the order in which changes came.
+keys, so the answer does not depend on the order in which changes came. Of tenants that are not
+loaded nothing is served.
 """
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
 
 from gatesync.artifacts.changes import Entry
 
-__all__ = ["Desired", "Skipped", "Wanted"]
+__all__ = ["Desired", "Loads", "Skipped", "Wanted"]
+
+Loads: TypeAlias = Callable[[str], bool]
+"""Whether a tenant, by its domain, is loaded at this node."""
 
 _Key: TypeAlias = tuple[str, ...]
 _Candidate: TypeAlias = tuple[int, str]  # rank, api_id: the smallest is preferred
@@ -35,15 +39,21 @@ class Skipped(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+def loads_all(_tenant: str) -> bool:
+    return True
+
+
 class Desired:
     """The candidates of all labels and who wins. Each change costs the keys it touches.
 
     Args:
         labels: the node's labels, the preferred first.
+        loads: which tenants are loaded; all if it is not given.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], loads: Loads = loads_all) -> None:
         self._labels = tuple(labels)
+        self._loads = loads
         self._entries: dict[_Candidate, Entry] = {}
         self._slots: dict[_Key, list[_Candidate]] = {}
 
@@ -79,6 +89,9 @@ class Desired:
             return None
         candidate = slot[0]
         entry = self._entries[candidate]
+        if not self._loads(entry.tenant):
+            reason = f"tenant {entry.tenant} is not loaded here (tenant_loading)"
+            return Skipped(self._label(candidate), entry, reason)
         for key in _keys(entry):
             first = self._slots[key][0]
             if first != candidate:

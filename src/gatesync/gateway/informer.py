@@ -10,9 +10,8 @@ leads to the store (promise 1).
 """
 
 import asyncio
-import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -20,10 +19,9 @@ from typing import Final
 import msgspec
 import structlog
 
-from gatesync.artifacts.changes import Cursor, Head
+from gatesync.artifacts.changes import ChangeSet, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import FormatError
-from gatesync.engines.engine import EngineError
 from gatesync.events.hub import EventHub, Listener, Lost
 from gatesync.events.messages import (
     ChangeAnnounced,
@@ -31,20 +29,20 @@ from gatesync.events.messages import (
     contents_of,
     decode_announcement,
 )
-from gatesync.gateway.backoff import Backoff
-from gatesync.gateway.deployment import Deployment, Missing
+from gatesync.gateway.cache import Cache
+from gatesync.gateway.deployer import Deployer
+from gatesync.gateway.deployment import Deployment
+from gatesync.gateway.desired import Loads, loads_all
 from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
-from gatesync.stores.batching import in_batches
+from gatesync.gateway.starting import Mode, StartUp
+from gatesync.gateway.waiting import wait_for
 from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
-from gatesync.stores.wire import BATCH_DIGESTS
 
 __all__ = ["Informer", "Pulse"]
 
 PENDING_EVENTS: Final = 64  # kept while a label is pulled; more, and it is pulled once more
-FETCH_BYTES: Final = 8 * 1024 * 1024  # of contents in one batch
-FETCHERS: Final = 3  # batches under way at once
-REPORT_SECONDS: Final = 1.0  # between reports while a first list is being fetched
+LOOK_SECONDS: Final = 2.0  # for a look at the other labels before something is undeployed
 
 _log = structlog.get_logger("gatesync.gateway")
 
@@ -61,6 +59,7 @@ class Pulse(msgspec.Struct):
     lists: int = 0
     head_queries: int = 0
     store_failures: int = 0
+    why: Counter[str] = msgspec.field(default_factory=Counter)  # of pulls and lists
     store_error: str = ""
     heard: float = float("-inf")
 
@@ -69,6 +68,7 @@ class _Pull(msgspec.Struct):
     """What is to be asked about one label, and what waits for the answer."""
 
     decision: Decision | None = None
+    why: str = ""
     running: bool = False
     overflowed: bool = False
     events: deque[ChangeAnnounced] = msgspec.field(default_factory=deque)
@@ -83,11 +83,17 @@ class Informer:
         retriever: where the truth is read.
         open_hub: opens the event hub, or None for a cluster without one; it may take its time.
         deployment: what is served.
+        start: how this node starts, and how long it waits before it tries again.
+        cache: what it keeps on its own disk; None for nothing.
+        loads: which tenants are loaded.
+        forgive: told what an operator redeploys; None is everything.
+        on_applied: called with the seconds from publish to applied, of changes that events brought.
         on_settled: called after each change of the deployment, with the label and the
             microseconds it took, to report it.
         heartbeat: seconds between publishers' heartbeats.
         lag_seconds: for how long the retriever may show an older state; 0 if it never does.
         clock: the monotonic clock.
+        wall_clock: seconds since 1970.
         random: numbers from [0, 1).
     """
 
@@ -102,83 +108,114 @@ class Informer:
         on_verification: Callable[[str], None],
         random: Iterator[float],
         heartbeat: float = 5.0,
+        start: StartUp | None = None,
+        cache: Cache | None = None,
+        loads: Loads = loads_all,
+        forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         lag_seconds: float = 0.0,
-        backoff: Backoff | None = None,
+        on_applied: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.logs = {label: LabelLog(label) for label in labels}
         self.proofs: dict[str, float] = {}
         self.pulse = Pulse()
         self.deployment = deployment
         self.hub: EventHub | None = None
+        self.cache = cache
         self._retriever = retriever
         self._open_hub = open_hub
-        self._on_settled = on_settled
         self._on_verification = on_verification
         self._lag = Lag(lag_seconds, clock)
         self._random = random
         self._heartbeat = heartbeat
-        self._backoff = backoff or Backoff(cap=60.0)
+        self._start = start or StartUp()
         self._clock = clock
         self._pulls = {label: _Pull() for label in labels}
-        self._settling = asyncio.Lock()
-        self._settled: dict[str, Cursor] = {}  # up to where the deployment has followed
-        self._processed = False
-        self._missing = asyncio.Event()
-        self._recovered = asyncio.Event()
-        self._alarm = asyncio.Event()
-        self._last_report = float("-inf")
+        self._wall_clock = wall_clock
+        self._on_applied = on_applied
+        self._under_way: deque[ChangeSet] = deque(maxlen=PENDING_EVENTS)
+        self._relabelled = asyncio.Event()
         self._tasks: asyncio.TaskGroup
+        self._deployer = Deployer(
+            self.logs, deployment, retriever, cache, self._start,
+            on_settled=on_settled, on_store_failed=self._store_failed, loads=loads,
+            forgive=forgive, clock=clock, random=random,
+        )  # fmt: skip
+
+    @property
+    def mode(self) -> Mode:
+        """How this node starts."""
+        return self._start.mode
+
+    @property
+    def ready(self) -> bool:
+        """Whether the start is over: see `StartUp`."""
+        return self._start.ready
 
     @property
     def processed(self) -> bool:
-        """Whether every label was listed, and everything in those first lists was tried.
+        """Whether every label was listed, and everything in those first lists was tried."""
+        return self._deployer.processed
 
-        It stays so: a node that waits for the bytes of a later change serves all it did before.
-        """
-        return self._processed
+    @property
+    def leaving(self) -> Collection[str]:
+        """Labels that this node follows no more, and serves until the others were processed."""
+        return self._deployer.leaving
 
     def processed_up_to(self, label: str) -> int:
-        """The revision up to which each change of the label is applied, failed or skipped.
-
-        What the engine is busy with is none of these (promise 9). 0 before the first list, and
-        while another history is taken over.
-        """
-        cursor, settled = self.logs[label].cursor, self._settled.get(label)
-        if cursor is None or settled is None or settled.epoch != cursor.epoch:
-            return 0
-        if settled.revision > cursor.revision:  # the log went back: a restored backup
-            return 0
-        return self.deployment.processed(label, settled.revision)
+        """The revision up to which each change of the label is applied, failed or skipped."""
+        return self._deployer.processed_up_to(self.logs[label])
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""
+        await self._deployer.remember()
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._listen(), name="listen")
-            self._tasks.create_task(self._fetch_missing(), name="fetch")
+            self._tasks.create_task(self._deployer.fetch(), name="fetch")
             self._tasks.create_task(self._beat(), name="heartbeat")
+            self._tasks.create_task(self._look_elsewhere(), name="look elsewhere")
             for label in self.logs:
-                self._want(label, Decision.PULL)
+                self._want(label, Decision.PULL, "start")
 
     async def heal(self, drifted: Collection[str], stray: Collection[str]) -> None:
         """Deploy again what the engine does not hold as it was, and evict what nobody wanted."""
-        async with self._settling:
-            self.deployment.retry(drifted)
-            try:
-                await self.deployment.evict(stray)
-            except EngineError as error:
-                _log.warning("strays could not be evicted; verify again", reason=str(error))
-        await self._settle(None, {}, self._clock())
+        await self._deployer.heal(drifted, stray)
+
+    async def redeploy(self, api_ids: Collection[str] | None) -> int:
+        """Deploy these anew, or everything, though it seems to be there; answers with how many."""
+        return await self._deployer.redeploy(api_ids)
+
+    async def undeploy(self, api_ids: Collection[str]) -> int:
+        """Undeploy these until a label changes them; answers with how many were to be served."""
+        return await self._deployer.undeploy(api_ids)
+
+    async def follow(self, labels: Sequence[str], loads: Loads) -> None:
+        """Follow other labels, or load other tenants; what does not differ is left as it is."""
+        before = set(self.logs)
+        await self._deployer.follow(labels, loads)
+        for label in before - self.logs.keys():
+            self.proofs.pop(label, None)
+            pull = self._pulls.pop(label)
+            pull.decision = None
+            pull.poke.set()
+        for label in self.logs.keys() - before:
+            self._pulls[label] = _Pull()
+            self._want(label, Decision.PULL, "labels")
+        if before != self.logs.keys():
+            self._relabelled.set()
 
     async def _listen(self) -> None:
         async with self._open_hub() as hub:
             self.hub = hub
-            if hub is None:
-                return
-            async with hub.announcements(self.logs) as listener:
-                for label in self.logs:  # what was sent before now was not heard
-                    self._want(label, Decision.ASK)
-                await self._hear(listener)
+            while hub is not None:
+                self._relabelled.clear()
+                async with hub.announcements(self.logs) as listener, asyncio.TaskGroup() as tasks:
+                    for label in self.logs:  # what was sent before now was not heard
+                        self._want(label, Decision.ASK, "start")
+                    hearing = tasks.create_task(self._hear(listener), name="hear")
+                    await self._relabelled.wait()
+                    hearing.cancel()
 
     async def _hear(self, listener: Listener) -> None:
         while True:
@@ -187,7 +224,7 @@ class Informer:
                 self.pulse.lost += 1
                 _log.info("events may be missing", why=message.why)
                 for label in self.logs:
-                    self._want(label, Decision.ASK)
+                    self._want(label, Decision.ASK, "reconnect")
                 continue
             try:
                 announcement = decode_announcement(message)
@@ -209,14 +246,29 @@ class Informer:
         if decision is not Decision.OLD:
             self._lag.hear(log.label, change_set.head.cursor)
         if decision is Decision.TAKEN:
-            self.proofs[log.label] = started
-            await self._settle(log, self._contents(announced), started)
+            self._prove(log.label, started)
+            await self._take(log, announced)
         elif decision is Decision.OLD:
             return  # promise 7
         elif pull.running:
             self._keep(pull, announced)
         else:
-            self._want(log.label, decision)
+            self._want(log.label, decision, "event-gap")
+
+    async def _take(self, log: LabelLog, announced: ChangeAnnounced) -> None:
+        """Deploy what an event brought, and note how long the way from the publisher was."""
+        started, change_set = self._clock(), announced.change_set
+        self._under_way.append(change_set)
+        await self._deployer.settle(log, self._contents(announced), started)
+        while self._under_way and self._has_applied(self._under_way[0]):
+            done = self._under_way.popleft()
+            seconds = max(0.0, self._wall_clock() - done.published_at / 1000)
+            self._on_applied(seconds)
+            _log.info("applied", change=done.id, ms=round(seconds * 1000, 1))
+
+    def _has_applied(self, change_set: ChangeSet) -> bool:
+        label = change_set.label
+        return label not in self.logs or self.processed_up_to(label) >= change_set.revision
 
     def _hear_heads(self, heads: Iterable[Head], verification: str) -> None:
         """Take a heartbeat. Only one that fits is a proof; nothing is removed on its word."""
@@ -229,12 +281,10 @@ class Informer:
             if decision is Decision.TAKEN:
                 self.pulse.heard = now
                 self._lag.settle(log.label, head.cursor)
-                self.proofs[log.label] = now
-                if log.touched:  # a confirmation let retained removals go
-                    self._tasks.create_task(self._settle(log, {}, now))
+                self._in_step(log, now)
             elif decision is not Decision.OLD:
                 self._lag.hear(log.label, head.cursor)
-                self._want(log.label, decision)
+                self._want(log.label, decision, "heartbeat")
         if verification:
             self._on_verification(verification)
 
@@ -246,13 +296,13 @@ class Informer:
             due = max(asked, self._oldest_proof()) + interval
             retry = self.deployment.next_try()
             until = due if retry is None else min(due, retry)
-            self._alarm.clear()
-            await _wait(self._alarm, until - self._clock())
+            self._deployer.alarm.clear()
+            await wait_for(self._deployer.alarm, until - self._clock())
             now = self._clock()
             if now >= max(asked, self._oldest_proof()) + interval:
                 asked = now
                 await self._ask(list(self.logs))
-            await self._settle(None, {}, now)
+            await self._deployer.settle(None, {}, now)
 
     def _oldest_proof(self) -> float:
         return min((self.proofs.get(label, float("-inf")) for label in self.logs), default=0.0)
@@ -267,31 +317,44 @@ class Informer:
             self._store_failed(error)
             if isinstance(error, Forbidden) and len(labels) > 1:
                 for label in labels:  # one that it may not read must not hide the others
-                    self._want(label, Decision.ASK)
+                    self._want(label, Decision.ASK, "head-query")
             return
         self._store_answered()
         for label in labels:
             self._judge(heads[label], known[label])
 
-    def _judge(self, head: Head, known: Cursor | None) -> Decision:
-        log = self.logs[head.label]
-        if self._lag.explains(head, known):
-            return Decision.OLD
+    def _judge(self, head: Head, known: Cursor | None) -> None:
+        """Compare with what the store said, which was asked when `known` was the cursor."""
+        log = self.logs.get(head.label)
+        if log is None or self._lag.explains(head, known):
+            return
         decision = log.judge(head, known)
         if decision is Decision.TAKEN:
-            self._prove(head, self._clock())
-            if log.touched:
-                self._tasks.create_task(self._settle(log, {}, self._clock()))
+            if not self._lag.hides(head):
+                self._in_step(log, self._clock())
         elif decision is not Decision.OLD:
-            self._want(head.label, decision)
-        return decision
+            self._want(head.label, decision, "head-query")
 
-    def _want(self, label: str, decision: Decision) -> None:
+    def _prove(self, label: str, at: float) -> None:
+        """What this node follows is what the label holds."""
+        self.proofs[label] = at
+        self._deployer.proven.add(label)
+
+    def _in_step(self, log: LabelLog, now: float) -> None:
+        """A head is the one that this node has."""
+        first = log.label not in self._deployer.proven
+        self._prove(log.label, now)
+        if log.touched or first:  # a confirmation let retained removals go; or a start is over
+            self._tasks.create_task(self._deployer.settle(log, {}, now))
+
+    def _want(self, label: str, decision: Decision, why: str) -> None:
         """Have a label asked about, pulled or listed; one task a label does it."""
-        pull = self._pulls[label]
+        pull = self._pulls.get(label)
+        if pull is None:
+            return  # it is followed no more
         order = [Decision.ASK, Decision.PULL, Decision.LIST]
         if pull.decision is None or order.index(decision) > order.index(pull.decision):
-            pull.decision = decision
+            pull.decision, pull.why = decision, why
         pull.poke.set()
         if not pull.running:
             pull.running = True
@@ -304,21 +367,25 @@ class Informer:
             pull.decision = None
             pull.poke.clear()
             try:
-                await self._carry_out(log, decision)
+                await self._carry_out(log, decision, pull.why)
                 await self._replay(log, pull)
             except StoreError as error:
                 failures += 1
                 self._store_failed(error, label=label)
-                self._want(label, decision)
+                await self._deployer.store_failed(label)
+                self._want(label, decision, pull.why)
                 pull.poke.clear()
-                await _wait(pull.poke, self._backoff.delay(failures, next(self._random)))
+                await wait_for(pull.poke, self._start.delay(failures, next(self._random)))
             else:
                 failures = 0
+                self._start.answered(label)
                 self._store_answered()
         pull.running = False
 
-    async def _carry_out(self, log: LabelLog, decision: Decision) -> None:
+    async def _carry_out(self, log: LabelLog, decision: Decision, why: str) -> None:
         known, started = log.cursor, self._clock()
+        if decision is not Decision.ASK:
+            self.pulse.why[why] += 1
         if decision is Decision.ASK:
             self.pulse.head_queries += 1
             heads = await self._retriever.heads([log.label])
@@ -326,9 +393,10 @@ class Informer:
         elif decision is Decision.PULL and known is not None:
             decision = await self._pull_changes(log, known)
             if decision is Decision.TAKEN:
-                await self._settle(log, {}, started)
+                await self._deployer.settle(log, {}, started)
             else:  # LIST; or the log moved on meanwhile, which is to be compared again
-                self._want(log.label, Decision.LIST if decision is Decision.LIST else Decision.ASK)
+                again = Decision.LIST if decision is Decision.LIST else Decision.ASK
+                self._want(log.label, again, "history" if decision is Decision.LIST else why)
         else:
             await self._list(log, started)
 
@@ -345,8 +413,8 @@ class Informer:
                 raise
             return log.judge(behind.head, known)
         decision = log.offer_delta(delta.since, delta.head, delta.changes)
-        if decision is Decision.TAKEN:
-            self._prove(delta.head, asked)
+        if decision is Decision.TAKEN and not self._lag.hides(delta.head):
+            self._prove(log.label, asked)
         return decision
 
     async def _list(self, log: LabelLog, started: float) -> None:
@@ -358,21 +426,17 @@ class Informer:
             raise Behind(head, known)
         continues = known is None or await self._continues(head, known, digest)
         if log.cursor != known:  # events moved it meanwhile; the list may be older than they are
-            self._want(log.label, Decision.ASK)
+            self._want(log.label, Decision.ASK, "event-gap")
             return
         held = log.take_list(head, entries, continues=continues)
-        self._prove(head, started)
+        if not self._lag.hides(head):
+            self._prove(log.label, started)
         if not continues:
             _log.error(
                 "another history: what it would remove is kept until it is confirmed",
                 label=log.label, known=known, found=head.cursor, removals_held=held,
             )  # fmt: skip
-        await self._settle(log, {}, started)
-
-    def _prove(self, head: Head, at: float) -> None:
-        """What the store shows is what this node follows, unless a publisher told of more."""
-        if not self._lag.hides(head):
-            self.proofs[head.label] = at
+        await self._deployer.settle(log, {}, started)
 
     async def _continues(self, head: Head, known: Cursor, digest: LabelDigest) -> bool:
         if head.epoch != known.epoch or head.revision < known.revision:
@@ -383,14 +447,14 @@ class Informer:
         """Offer what was heard while the label was pulled; what came before is old news now."""
         if pull.overflowed:
             pull.overflowed = False
-            self._want(log.label, Decision.ASK)
+            self._want(log.label, Decision.ASK, "event-gap")
         while pull.events:
             announced = pull.events.popleft()
             decision = log.offer_change_set(announced.change_set)
             if decision is Decision.TAKEN:
-                await self._settle(log, self._contents(announced), self._clock())
+                await self._take(log, announced)
             elif decision is not Decision.OLD:
-                self._want(log.label, decision)
+                self._want(log.label, decision, "event-gap")
 
     def _keep(self, pull: _Pull, announced: ChangeAnnounced) -> None:
         if len(pull.events) < PENDING_EVENTS:
@@ -411,63 +475,31 @@ class Informer:
             _log.warning("contents did not match their digest", digests=contents.refused)
         return contents
 
-    async def _settle(
-        self, log: LabelLog | None, contents: Mapping[str, bytes], started: float
-    ) -> None:
-        """Let the deployment follow, then report."""
-        async with self._settling:
-            cursor = None if log is None else log.cursor
-            if log is not None:
-                touched, log.touched = log.touched, set()
-                for api_id in touched:
-                    entry = log.entries.get(api_id)
-                    self.deployment.put(log.label, api_id, entry, log.retained.get(api_id))
-            changed = await self.deployment.settle(contents, self._clock(), self._random)
-            if log is not None and cursor is not None:
-                self._settled[log.label] = cursor
-        if not self._processed:
-            untried = self.deployment.waiting.keys() - self.deployment.failed.keys()
-            self._processed = self._settled.keys() == self.logs.keys() and not untried
-        if self.deployment.waiting:
-            self._missing.set()
-        if self.deployment.failed:
-            self._alarm.set()
-        now = self._clock()
-        hurried = not self.deployment.waiting or now - self._last_report >= REPORT_SECONDS
-        if (changed or log is not None) and hurried:
-            self._last_report = now
-            labels = self.logs if log is None else (log.label,)
-            self._on_settled(labels, int((now - started) * 1e6))
+    async def _look_elsewhere(self) -> None:
+        """Ask, before what one label dropped is undeployed, whether another one has it by now.
 
-    async def _fetch_missing(self) -> None:
-        """Fetch contents that no event brought, a few batches at a time."""
-        failures = 0
+        An artifact moves between two labels by two changes, and this node may hear of them in
+        another order than they were made in.
+        """
         while True:
-            await self._missing.wait()
-            self._missing.clear()
-            batches = list(_batches(self.deployment.missing()))
-            queue = iter(batches)
+            await self._deployer.going.wait()
+            self._deployer.going.clear()
+            going = set(self.deployment.going)
             try:
-                async with asyncio.TaskGroup() as fetchers:
-                    for _ in range(min(FETCHERS, len(batches))):
-                        fetchers.create_task(self._fetch(queue))
-            except* StoreError as errors:
-                failures += 1
-                self._store_failed(errors.exceptions[0])
-            else:
-                failures = 0
-                continue
-            self._missing.set()
-            self._recovered.clear()
-            await _wait(self._recovered, self._backoff.delay(failures, next(self._random)))
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._reach(await self._retriever.heads(list(self.logs)))
+            except (StoreError, TimeoutError):
+                pass  # nobody says that it moved: the removal counts
+            self.deployment.let_go(going)
+            await self._deployer.settle(None, {}, self._clock())
 
-    async def _fetch(self, batches: Iterator[list[str]]) -> None:
-        for digests in batches:
-            started = self._clock()
-            contents = await self._retriever.contents(digests)
-            absent = [digest for digest in digests if digest not in contents]
-            self.deployment.not_found(absent, self._clock(), self._random)
-            await self._settle(None, contents, started)
+    async def _reach(self, heads: Mapping[str, Head]) -> None:
+        """Have these heads, or later ones, taken and settled."""
+        for label, head in heads.items():
+            if label in self.logs:
+                self._judge(head, self.logs[label].cursor)
+        while not all(self._deployer.has_settled(head) for head in heads.values()):
+            await self._deployer.moved.wait()
 
     def _store_failed(self, error: BaseException, **where: str) -> None:
         self.pulse.store_failures += 1
@@ -480,18 +512,6 @@ class Informer:
             return
         _log.info("the store answers again")
         self.pulse.store_error = ""
-        self._recovered.set()
+        self._deployer.recovered()
         for pull in self._pulls.values():
             pull.poke.set()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, but no longer than this."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
-
-
-def _batches(missing: Iterable[Missing]) -> Iterator[list[str]]:
-    for batch in in_batches(missing, FETCH_BYTES, BATCH_DIGESTS):
-        yield [each.digest for each in batch]

@@ -1,67 +1,181 @@
-"""What a gateway counts, for Prometheus: read from its state when it is asked, never before."""
+"""What a gateway counts, for Prometheus. docs/metrics.md says what each name means.
+
+All but the histogram is read from the node's state when it is asked, never before.
+"""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
-from gatesync.gateway.informer import Informer
+from gatesync.gateway.cache import CacheCounts
+from gatesync.gateway.health import Health, LabelStatus, SavedHealth
+from gatesync.gateway.informer import Pulse
 
-__all__ = ["gateway_metrics"]
+__all__ = ["WHYS", "GatewayMetrics"]
+
+# From an event that brought its contents to a start with thousands of artifacts.
+BUCKETS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+
+WHYS: Final = ("start", "event-gap", "reconnect", "heartbeat", "head-query", "history", "labels")
+"""Why a label was read from the store. All are shown from the start, at 0."""
+
+_COUNTS: Final = {
+    "events": "events heard",
+    "refused_events": "events or contents that were refused",
+    "lost": "times that events may have been missed",
+    "lists": "whole lists taken from the store",
+    "head_queries": "times the store was asked for heads",
+    "store_failures": "questions that the store did not answer",
+}
+_NAMES: Final = {"refused_events": "events_refused", "lost": "events_lost"}
+
+_LABELS: Final[dict[str, tuple[str, Callable[[LabelStatus], float]]]] = {
+    "revision": ("newest revision that is known", lambda each: each.revision),
+    "applied_revision": (
+        "revision up to which each change was tried",
+        lambda each: each.applied_revision,
+    ),
+    "held_removals": (
+        "removals that wait for an operator",
+        lambda each: each.held_removals,
+    ),
+    "stale": ("1 if the last proof is too old, or there was none yet", lambda each: each.stale),
+}
+
+
+class GatewayMetrics:
+    """Everything that one gateway counts.
+
+    Args:
+        health: the node's state; given with `watch` once there is one.
+
+    Attributes:
+        registry: what `/metrics` shows.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._applied = Histogram(
+            "gatesync_gateway_publish_to_applied_seconds",
+            "seconds from the commit of a change set, by the publisher's clock, to its end here",
+            registry=self.registry,
+            buckets=BUCKETS,
+        )
+
+    def applied(self, seconds: float) -> None:
+        """A change set is applied, so many seconds after it was published.
+
+        Clocks of two machines differ: less than nothing counts as nothing.
+        """
+        self._applied.observe(max(0.0, seconds))
+
+    def watch(self, health: Callable[[], Health], pulse: Pulse) -> None:
+        """Show this node's state, too."""
+        self.registry.register(_GatewayCollector(health, pulse))
 
 
 class _GatewayCollector(Collector):
-    def __init__(self, informer: Informer, clock: Callable[[], float]) -> None:
-        self._informer = informer
-        self._clock = clock
+    def __init__(self, health: Callable[[], Health], pulse: Pulse) -> None:
+        self._health = health
+        self._pulse = pulse
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: what is collected is not asked for when it is registered."""
+        return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        pulse, deployment = self._informer.pulse, self._informer.deployment
-        counts = {
-            "events": ("events heard", pulse.events),
-            "events_refused": ("events or contents that were refused", pulse.refused_events),
-            "events_lost": ("times that events may have been missed", pulse.lost),
-            "pulls": ("differences pulled from the store", pulse.pulls),
-            "lists": ("whole lists pulled from the store", pulse.lists),
-            "head_queries": ("times the store was asked for heads", pulse.head_queries),
-            "store_failures": ("questions that the store did not answer", pulse.store_failures),
-        }  # fmt: skip
-        for name, (text, value) in counts.items():
-            yield CounterMetricFamily(f"gatesync_gateway_{name}", text, value=value)
-        states = {
-            "applied": len(deployment.applied),
-            "waiting": len(deployment.waiting),
-            "failed": len(deployment.failed),
-            "skipped": len(deployment.skipped),
-        }
-        artifacts = GaugeMetricFamily(
-            "gatesync_gateway_artifacts", "artifacts by state", labels=["state"]
+        health = self._health()
+        yield InfoMetricFamily(
+            "gatesync_gateway_build",
+            "what runs here; always 1",
+            {"version": health.version, "engine": health.engine, "mode": health.mode},
         )
-        for state, count in states.items():
-            artifacts.add_metric([state], count)
-        yield artifacts
-        revision = GaugeMetricFamily(
-            "gatesync_gateway_revision", "revision that is followed", labels=["label"]
+        yield _gauge("uptime_seconds", "seconds since the start", health.uptime_ms / 1000)
+        yield _gauge("ready", "1 if readiness answers with 200", health.ready)
+        yield _gauge("connected", "1 if this node hears events", health.connected)
+        for field, text in _COUNTS.items():
+            yield _counter(_NAMES.get(field, field), text, getattr(self._pulse, field))
+        pulls = CounterMetricFamily(
+            "gatesync_gateway_pulls", "times a label was read from the store", labels=["why"]
         )
-        age = GaugeMetricFamily(
-            "gatesync_gateway_proof_age_seconds",
-            "seconds since the last proof of being in step",
-            labels=["label"],
-        )
-        held_back = GaugeMetricFamily(
-            "gatesync_gateway_held_removals", "removals that wait for an operator", labels=["label"]
-        )
-        for label, log in self._informer.logs.items():
-            revision.add_metric([label], log.cursor.revision if log.cursor else 0)
-            held_back.add_metric([label], len(log.retained))
-            if label in self._informer.proofs:
-                age.add_metric([label], self._clock() - self._informer.proofs[label])
-        yield from (revision, age, held_back)
+        for why in sorted({*WHYS, *self._pulse.why}):
+            pulls.add_metric([why], self._pulse.why[why])
+        yield pulls
+        yield from _artifacts(health)
+        yield from _labels(health.labels)
+        if health.cache is not None:
+            yield from _cache(health.cache)
+        if health.saved is not None:
+            yield from _saved(health.saved)
 
 
-def gateway_metrics(informer: Informer, clock: Callable[[], float]) -> CollectorRegistry:
-    """A registry with everything that this gateway counts."""
-    registry = CollectorRegistry()
-    registry.register(_GatewayCollector(informer, clock))
-    return registry
+def _artifacts(health: Health) -> Iterator[Metric]:
+    """By state: of the whole node, and of each label."""
+    node = GaugeMetricFamily(
+        "gatesync_gateway_artifacts", "artifacts of this node", labels=["state"]
+    )
+    of_labels = GaugeMetricFamily(
+        "gatesync_gateway_label_artifacts", "artifacts of a label", labels=["label", "state"]
+    )
+    for state in ("applied", "failed", "skipped", "waiting"):
+        node.add_metric([state], getattr(health, state))
+        for each in health.labels:
+            of_labels.add_metric([each.label, state], getattr(each, state))
+    yield from (node, of_labels)
+
+
+def _labels(labels: tuple[LabelStatus, ...]) -> Iterator[Metric]:
+    for name, (text, value) in _LABELS.items():
+        family = GaugeMetricFamily(f"gatesync_gateway_{name}", text, labels=["label"])
+        for each in labels:
+            family.add_metric([each.label], value(each))
+        yield family
+    age = GaugeMetricFamily(
+        "gatesync_gateway_proof_age_seconds",
+        "seconds since the last proof of being in step; absent before the first",
+        labels=["label"],
+    )
+    for each in labels:
+        if each.proof_age_ms is not None:
+            age.add_metric([each.label], each.proof_age_ms / 1000)
+    yield age
+
+
+def _cache(counts: CacheCounts) -> Iterator[Metric]:
+    yield _counter("cache_hits", "contents found on the node's own disk", counts.hits)
+    yield _counter("cache_misses", "contents that were not there, or damaged", counts.misses)
+    yield _counter("cache_damaged", "things there that were not believed", counts.damaged)
+    yield _counter("cache_writes", "transactions written there", counts.writes)
+    yield _counter("cache_failures", "times that it could not be read or written", counts.failures)
+    yield _counter(
+        "cache_dropped", "contents that were written later for want of room", counts.dropped
+    )
+    yield _gauge("cache_works", "0 while something keeps it from working", not counts.error)
+
+
+def _saved(saved: SavedHealth) -> Iterator[Metric]:
+    yield _gauge("saved_files", "files of artifacts in the saved tree", saved.files)
+    yield _gauge("saved_drifted", "of these, not as they were written", saved.drifted)
+    yield _counter("saved_restored", "files that were written again", saved.restored)
+    yield _gauge(
+        "saved_works", "0 while something keeps the tree from being written", not saved.error
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"gatesync_gateway_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"gatesync_gateway_{name}", text, value=value)

@@ -69,6 +69,7 @@ class Reporter:
         self._took: dict[str, int] = {}
         self._inventories: deque[Inventory] = deque(maxlen=INVENTORIES)
         self._due = asyncio.Event()
+        self._retiring = False
 
     def changed(self, labels: Collection[str], took_us: int) -> None:
         """Have these labels reported as soon as the loop comes round."""
@@ -80,6 +81,11 @@ class Reporter:
         """Have the answer to a verification reported, with everything else."""
         self._inventories.append(inventory)
         self.changed(self.informer.logs, 0)
+
+    def renew(self) -> None:
+        """Have publishers forget what was reported so far: this node follows fewer labels now."""
+        self._retiring = True
+        self._due.set()
 
     async def run(self) -> None:
         """Report until cancelled, and say goodbye then."""
@@ -96,7 +102,11 @@ class Reporter:
                     full = self._clock() + self._heartbeat
                     self._waiting.update(self.informer.logs)
                 self._due.clear()
-                labels, self._waiting = self._waiting, set()
+                if self._retiring and await self._deliver(self._report((), None, leaving=True)):
+                    self._retiring = False
+                    self._incarnation, self._sequence = str(uuid.uuid4()), 0
+                    self._waiting.update(self.informer.logs)
+                labels, self._waiting = self._waiting & self.informer.logs.keys(), set()
                 await self._say(labels)
         finally:
             with contextlib.suppress(TimeoutError):  # nobody is there to be told
