@@ -1,11 +1,10 @@
 """Several nodes on one host: default ports, told apart by `[server] offset` alone."""
 
 import re
-import signal
 from pathlib import Path
 
 from gatesync.config.sections import GATEWAY_LISTEN, PUBLISHER_LISTEN, TRAFFIC_MANAGER_LISTEN
-from tests.servers.gatesync import EXAMPLES, HEARTBEAT_MS, LABEL, Place, free_ports, place, until
+from tests.servers.gatesync import EXAMPLES, HEARTBEAT_MS, LABEL, Place, free_ports, place
 
 PUBLISHER, GATEWAY, BROKER = (
     int(listen.rpartition(":")[2])
@@ -63,17 +62,3 @@ def test_a_publisher_and_two_gateways_run_beside_each_other(tmp_path: Path) -> N
         assert done.code == 0, done.err
         assert {one.node, two.node} <= set(done.out.split())
         assert one.held() == two.held() != {}
-
-
-def test_a_taken_port_is_told_with_what_to_do_about_it(tmp_path: Path) -> None:
-    offset = free_offset()
-    with place(tmp_path / "first") as first, place(tmp_path / "second") as second:
-        for where in (first, second):
-            shift(where, offset)
-            where.config.write_text(f"{where.config.read_text()}[apim.event_hub]\nenable = false\n")
-        first.role("publisher").start()
-        other = second.role("publisher").start(wait=False)
-        until(lambda: not other.alive, "it ends")
-        said = f"gatesync: cannot listen on 127.0.0.1:{PUBLISHER + offset}: Address already in use"
-        assert f"{said}; set another port, or [server] offset" in other.said()
-        assert other.stop(signal.SIGTERM) == 3
