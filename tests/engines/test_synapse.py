@@ -67,6 +67,7 @@ def asking(engine: SynapseProcess, path: str) -> Iterator[list[tuple[int, str]]]
         thread.join()
 
 
+@pytest.mark.timeout(360)  # the first time Maven fetches the engine
 @pytest.mark.promise(5)
 def test_a_real_synapse_deploys_follows_and_removes_what_a_gateway_saves(tmp_path: Path) -> None:
     configs = tmp_path / CONFIGS
