@@ -1,10 +1,8 @@
-"""What the last-known-good cache keeps, and that it gives nothing else back."""
+"""What the last-known-good cache keeps, and for whom."""
 
 import asyncio
 import os
-import sqlite3
 import threading
-from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -13,81 +11,14 @@ import pytest
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
 from gatesync.gateway import cache_pending
-from gatesync.gateway.cache import Cache, Remembered, open_cache
+from gatesync.gateway.cache import Remembered, open_cache
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import Decision, LabelLog
 from tests.contracts.saves import id_of
+from tests.gateway.caching import Node, contents_in, digests_of, held, same
 from tests.gateway.makers import OTHER, History, content, entry
 
 pytestmark = pytest.mark.fast
-
-
-class Node:
-    """A node that follows histories and applies what they hold, with a cache behind it."""
-
-    def __init__(self, cache: Cache, remembered: Remembered | None = None) -> None:
-        self.cache = cache
-        self.logs: dict[str, LabelLog] = dict(remembered.labels) if remembered else {}
-        self.applied: dict[str, Wanted] = dict(remembered.applied) if remembered else {}
-        self.serves: dict[str, bytes] = {}
-
-    def take(self, history: History, *, continues: bool = True) -> None:
-        log = self.logs.setdefault(history.label, LabelLog(history.label))
-        log.take_list(history.head, history.entries, continues=continues)
-        self._follow(log)
-
-    def hear(self, history: History, *names: str, version: object = 1) -> None:
-        log = self.logs[history.label]
-        assert log.offer_change_set(history.publish(*names, version=version)) is Decision.TAKEN
-        self._follow(log)
-
-    def hear_removal(self, history: History, *names: str) -> None:
-        log = self.logs[history.label]
-        assert log.offer_change_set(history.remove(*names)) is Decision.TAKEN
-        self._follow(log)
-
-    def apply(self, label: str, *names: str, version: object = 1, keep: bool = True) -> None:
-        entries = [entry(name, version) for name in names]
-        contents = {each.digest: content(each.name, version) for each in entries}
-        for each in entries:
-            self.applied[each.api_id] = Wanted(label, each)
-            self.serves[each.api_id] = contents[each.digest]
-        touched = [each.api_id for each in entries]
-        self.cache.applied(self.applied, touched, contents if keep else {})
-
-    def undeploy(self, *names: str) -> None:
-        for name in names:
-            del self.applied[id_of(name)]
-        self.cache.applied(self.applied, [id_of(name) for name in names], {})
-
-    def _follow(self, log: LabelLog) -> None:
-        touched, log.touched = log.touched, set()
-        self.cache.follow(log, touched)
-
-
-def same(one: LabelLog, other: LabelLog) -> bool:
-    return (one.state(), one.entries, one.retained) == (
-        other.state(),
-        other.entries,
-        other.retained,
-    )
-
-
-def digests_of(*names: str, version: object = 1) -> list[str]:
-    return [digest_of(content(name, version)) for name in names]
-
-
-async def held(folder: Path, labels: Collection[str] = ("L",)) -> Remembered:
-    """What a node that starts now would know."""
-    async with open_cache(folder) as cache:
-        return await cache.load(labels)
-
-
-def contents_in(folder: Path) -> set[bytes]:
-    with sqlite3.connect(folder / "cache.db") as db:
-        rows = db.execute("SELECT body FROM content").fetchall()
-    db.close()
-    return {body for (body,) in rows}
 
 
 async def test_an_empty_folder_remembers_nothing(tmp_path: Path) -> None:

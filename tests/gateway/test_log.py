@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gatesync.artifacts.changes import Change, Cursor, Entry, Instruction
 from gatesync.artifacts.digests import EMPTY_LABEL
+from gatesync.artifacts.errors import FormatError
 from gatesync.gateway import log as log_module
 from gatesync.gateway.log import Decision, LabelLog
 from tests.contracts.saves import id_of
@@ -428,6 +429,76 @@ def test_a_second_parting_keeps_what_the_first_one_held() -> None:
     third.publish("olives")
     assert log.take_list(third.head, third.entries, continues=False) == 3
     assert names(log.retained.values()) == {"bread", "ham", "menu"}
+
+
+# What is kept over a restart.
+
+
+def restarted(log: LabelLog) -> LabelLog:
+    return LabelLog.restored(log.label, log.state(), dict(log.entries), dict(log.retained))
+
+
+@pytest.mark.promise(10)
+def test_a_restored_log_goes_on_where_it_was() -> None:
+    history = History()
+    log = listed(history)
+    old = history.publish("menu")
+    log.offer_change_set(old)
+    log = restarted(log)
+    assert agrees(log, history)
+    assert log.touched == {id_of("menu")}
+    assert log.offer_change_set(old) is Decision.OLD
+    assert log.offer_change_set(History().publish("bread")) is Decision.ASK  # remembered
+    assert log.offer_head(history.head) is Decision.TAKEN
+    assert log.offer_change_set(history.publish("bread")) is Decision.TAKEN
+    assert agrees(log, history)
+
+
+def test_a_log_that_was_never_listed_is_restored_as_such() -> None:
+    log = restarted(LabelLog("L"))
+    assert log.cursor is None
+    assert log.offer_head(History().head) is Decision.PULL
+
+
+@pytest.mark.promise(6)
+def test_a_restored_log_holds_what_another_history_may_not_remove() -> None:
+    log, other = parted()
+    held = set(log.retained)
+    assert held
+    log = restarted(log)
+    assert log.retained.keys() == held
+    assert log.touched == log.entries.keys() | held
+    log.offer_head(other.confirm("go"))
+    assert not log.retained
+    assert restarted(log).state() == log.state()
+
+
+@pytest.mark.promise(8)
+def test_a_log_is_not_restored_from_other_entries_than_its_own() -> None:
+    log, _ = parted()
+    state, entries, retained = log.state(), log.entries, log.retained
+    [some, *_] = entries.values()
+    forged = msgspec.structs.replace(some, digest=entry("forged").digest)
+    one_short = {k: v for k, v in entries.items() if k != some.api_id}
+    none_held: dict[str, Entry] = {}
+    for mine, held in (
+        (entries | {forged.api_id: forged}, retained),
+        (one_short, retained),
+        (entries | retained, retained),
+        (entries, none_held),
+    ):
+        with pytest.raises(FormatError, match=r"'L'.*do not add up"):
+            LabelLog.restored("L", state, mine, held)
+
+
+def test_a_state_is_of_one_moment() -> None:
+    history = History()
+    log = listed(history)
+    state = log.state()
+    log.offer_change_set(history.publish("menu"))
+    assert state.cursor == Cursor(EPOCH, 0)
+    assert state.digest == EMPTY_LABEL
+    assert len(state.remembered) == 1
 
 
 _step = st.tuples(

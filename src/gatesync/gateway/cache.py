@@ -135,15 +135,16 @@ class Cache:
     async def load(self, labels: Collection[str] | None = None) -> Remembered:
         """Read everything but contents; empty where there is nothing that can be believed.
 
-        To be called once, before anything is noted. What the file holds of other labels than
-        these, if any are given, is forgotten. Go on with these very logs: they are read again when they are written.
+        To be called once, before anything is noted. Go on with these very logs: they are read
+        again when they are written. Labels other than those named are forgotten; None keeps all.
         """
         try:
             loaded = await self._in_thread(partial(self._file.load, labels))
         except _TROUBLE as error:
             self._fail(error)
             return Remembered({}, {})
-        self._pending.loaded(loaded.labels.values())
+        known = all(each.label in loaded.labels for each in loaded.applied.values())
+        self._pending.loaded(loaded.labels.values(), whole=known)
         self._tell_damage(loaded)
         return Remembered(loaded.labels, loaded.applied)
 

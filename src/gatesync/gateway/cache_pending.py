@@ -48,10 +48,14 @@ class Pending:
         labels = any(each.dirty for each in self._labels.values())
         return labels or bool(self._forgotten or self._changed or self._lacking)
 
-    def loaded(self, logs: Iterable[LabelLog]) -> None:
-        """The file holds these logs, and some applied artifacts, as they are."""
+    def loaded(self, logs: Iterable[LabelLog], *, whole: bool) -> None:
+        """The file holds these logs as they are, and what was applied.
+
+        Where that is not `whole`, it is written anew: some of it is of a label that was lost, may
+        never be heard of again, and must not come back at a later start.
+        """
         self._labels.update((log.label, _Followed(log, stored=True)) for log in logs)
-        self._stored = True
+        self._stored = whole
 
     def follow(self, log: LabelLog, touched: Collection[str]) -> None:
         """A log moved."""
