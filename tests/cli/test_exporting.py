@@ -308,7 +308,7 @@ class _Answering:
     async def get(self, path: str, answer: type[Any]) -> Any:
         if answer is HeldAnswer:
             return self.held
-        return GatewayStatus("gw1", "memory", True, True, 1, 0, {}, {}, ())
+        return GatewayStatus(node="gw1", ready=True)
 
     async def request(self, method: str, path: str, params: list[tuple[str, str]]) -> Response:
         assert (method, path, params) == ("GET", "/v1/held/content", [("api_id", "a")])

@@ -16,6 +16,7 @@ if "rich" not in sys.modules:
 else:
     import structlog
 
+import asyncio
 import secrets
 import shlex
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
+from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of
 from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.cli.saving_locally import saved_locally
@@ -32,12 +34,18 @@ from gatesync.cli.state_line import state_line
 from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
-from gatesync.config.settings import RetrievalMode
+from gatesync.config.settings import GatewaySettings, RetrievalMode
+from gatesync.engines.saving import SavingEngine
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import BrokerError, read_credentials_file
+from gatesync.gateway.admin import OPEN_PATHS
 from gatesync.gateway.agent import Agent, discovered_hub
+from gatesync.gateway.cache import CacheInUseError, open_cache
+from gatesync.gateway.crash_guard import CautiousEngine, cautious
 from gatesync.gateway.installation import Installation, guarded, read_installation
 from gatesync.gateway.lag import LAG_SECONDS
+from gatesync.gateway.staleness import StalenessRule
+from gatesync.gateway.starting import StartUp
 from gatesync.private_file import write_private_file
 from gatesync.web.client import HttpClient, open_client
 from gatesync.web.guard import Guard
@@ -45,7 +53,7 @@ from gatesync.web.server import ListenError, serve
 
 __all__ = ["GATEWAY_REFUSALS", "gateway_role", "main"]
 
-GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError)
+GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError, CacheInUseError)
 ADMIN_REQUEST_BYTES = 1024 * 1024
 
 _log = structlog.get_logger("gatesync.gateway")
@@ -61,7 +69,12 @@ def main() -> int:
         return EXIT_WRONG
     configure_logs(loaded.settings.log_format, loaded.settings.log_level)
     tell_warnings(loaded)
-    return run_role(gateway_role(loaded.settings), GATEWAY_REFUSALS)
+
+    def read_again() -> tuple[Settings, str]:
+        settings = load(path).settings
+        return settings, node_token(settings)
+
+    return run_role(gateway_role(loaded.settings, read_again), GATEWAY_REFUSALS)
 
 
 def tell_warnings(loaded: Loaded) -> None:
@@ -72,8 +85,8 @@ def tell_warnings(loaded: Loaded) -> None:
         _log.info(loaded.note)
 
 
-async def gateway_role(settings: Settings) -> None:
-    """Run one gateway until cancelled."""
+async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
+    """Run one gateway until cancelled; `read_again` is asked for its configuration on SIGHUP."""
     gateway = settings.gateway
     heartbeat = settings.heartbeat_interval_ms / 1000
     url = settings.event_hub.service_url
@@ -89,7 +102,9 @@ async def gateway_role(settings: Settings) -> None:
         open_client(url, node_token(settings), timeout=10.0) as client,
         open_retriever(settings, client) as retriever,
         open_engine(settings) as opened,
-        saved_locally(guarded(opened, installation), settings) as engine,
+        _cautious(opened, settings) as careful,
+        saved_locally(guarded(careful, installation), settings) as engine,
+        open_cache(settings.data / "cache", served=engine.content) as cache,
     ):
         agent = Agent(
             settings.server.node_id,
@@ -100,9 +115,17 @@ async def gateway_role(settings: Settings) -> None:
             admin_url=f"http://{gateway.listen}",
             heartbeat=heartbeat,
             retriever=retriever,
+            start=_start_up(gateway),
+            cache=cache,
+            loads=loads_of(settings),
+            forgive=careful.forgive,
             lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
+            staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
+            saved=engine if isinstance(engine, SavingEngine) else None,
         )
-        app = Guard(agent.app(), authenticate, ADMIN_REQUEST_BYTES)
+        app = Guard(
+            agent.app(), authenticate, ADMIN_REQUEST_BYTES, open_paths=OPEN_PATHS, passwords=True
+        )
         async with serve(app, gateway.listen.host, gateway.listen.port) as port:
             _log.info(
                 "gateway started",
@@ -115,10 +138,31 @@ async def gateway_role(settings: Settings) -> None:
                 base_files=len(installation.files),
             )
             at_once = gateway.data_retrieval_mode is RetrievalMode.ASYNC
+            # Its start, not its readiness: a node that drains has started all the same.
             async with told(
-                lambda: at_once or agent.status().ready, lambda: state_line(agent.status())
+                lambda: at_once or agent.informer.ready, lambda: state_line(agent.status())
             ):
-                await agent.run()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(agent.run(), name="agent")
+                    tasks.create_task(
+                        follow_configuration(read_again, settings, agent, client), name="SIGHUP"
+                    )
+
+
+def _start_up(gateway: GatewaySettings) -> StartUp:
+    return StartUp(
+        gateway.data_retrieval_mode.value,
+        retries=gateway.max_retry_count,
+        wait=gateway.deployment_retry_duration_ms / 1000,
+        from_cache=gateway.start_from_cache,
+    )
+
+
+@asynccontextmanager
+async def _cautious(engine: Engine, settings: Settings) -> AsyncIterator[CautiousEngine]:
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with cautious(engine, settings.data / "deploying.json") as careful:
+        yield careful
 
 
 def _installation(home: Path) -> Installation:
