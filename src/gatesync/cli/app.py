@@ -80,7 +80,7 @@ def up(config: ConfigOption = None) -> int:
     from gatesync.cli.roles import REFUSALS, up_role
 
     loaded = _start(config)
-    return run_role(up_role(loaded.settings), REFUSALS)
+    return run_role(up_role(loaded.settings, lambda: load(config).settings), REFUSALS)
 
 
 @app.command()

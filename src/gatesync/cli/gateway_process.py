@@ -35,6 +35,7 @@ from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
 from gatesync.config.settings import GatewaySettings, RetrievalMode
+from gatesync.engines.engine import Engine
 from gatesync.engines.saving import SavingEngine
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import BrokerError, read_credentials_file

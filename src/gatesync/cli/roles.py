@@ -97,8 +97,11 @@ async def publisher_role(
             await publisher.run()
 
 
-async def up_role(settings: Settings) -> None:
-    """Run every role in this process: broker, publisher, one gateway."""
+async def up_role(settings: Settings, load_again: Callable[[], Settings]) -> None:
+    """Run every role in this process: broker, publisher, one gateway.
+
+    `load_again` reads the configuration anew, for the gateway, on SIGHUP.
+    """
     _make_data(settings)
     loop = asyncio.get_running_loop()
     broker: asyncio.Future[str] = loop.create_future()
@@ -121,7 +124,14 @@ async def up_role(settings: Settings) -> None:
             gateway = msgspec.structs.replace(gateway, token=_node_token(settings))
         hub = msgspec.structs.replace(settings.event_hub, service_url=url)
         all_in_one = msgspec.structs.replace(settings, gateway=gateway, event_hub=hub)
-        tasks.create_task(gateway_role(all_in_one), name="gateway")
+
+        def read_again() -> tuple[Settings, str]:
+            told = load_again()
+            token = told.gateway.token or _node_token(told)
+            of_ours = msgspec.structs.replace(told.gateway, token=gateway.token)
+            return msgspec.structs.replace(told, gateway=of_ours, event_hub=hub), token.reveal()
+
+        tasks.create_task(gateway_role(all_in_one, read_again), name="gateway")
         labels = ", ".join(gateway.gateway_labels)
         print(
             f"gatesync is up: publisher {url}, gateway http://{gateway.listen} on {labels}\n"

@@ -10,6 +10,7 @@ import uvloop
 
 from gatesync.cli.notifying import keep_alive, stopping, tell
 from gatesync.config import ConfigError
+from gatesync.gateway.cache import CacheInUseError
 
 __all__ = ["EXIT_NO", "EXIT_UNREACHABLE", "EXIT_WRONG", "run_role"]
 
@@ -55,7 +56,7 @@ async def _until_stopped(
         for each in said:
             print(f"gatesync: {_said(each)}", file=sys.stderr)
             tell(STATUS=_said(each))
-        wrong = any(isinstance(each, ConfigError) for each in said)
+        wrong = any(isinstance(each, ConfigError | CacheInUseError) for each in said)
         return EXIT_WRONG if wrong else EXIT_UNREACHABLE
     finally:
         alive.cancel()

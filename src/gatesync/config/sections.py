@@ -130,6 +130,7 @@ def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> Ga
         ),
         listen=ours.read("listen", kinds.listen(offset), GATEWAY_LISTEN),
         max_retry_count=ours.read("max_retry_count", kinds.whole(0, 1_000_000), 10),
+        start_from_cache=ours.read("start_from_cache", kinds.boolean, False),
         max_staleness_ms=_max_staleness(ours, heartbeat_ms),
         when_stale=ours.read("when_stale", kinds.choice(WhenStale), "serve"),
         engine=ours.read("engine", kinds.text, "memory"),

@@ -124,6 +124,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     save_artifacts_locally: bool | None
     event_waiting_time_ms: int
     max_retry_count: int
+    start_from_cache: bool
     max_staleness_ms: int
     when_stale: WhenStale
     engine: str

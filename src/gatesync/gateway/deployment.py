@@ -132,8 +132,7 @@ class Deployment:
         undeploy: list[str] = []
         for api_id, wanted in self._in_order(due):
             if wanted is None:
-                if api_id in self.applied and not self._stays(api_id):
-                    undeploy.append(api_id)
+                undeploy += self._undeployed(api_id)
                 continue
             self._stop_going(api_id)
             self._overdue.discard(api_id)
@@ -224,6 +223,7 @@ class Deployment:
     def let_go(self, api_ids: Iterable[str]) -> None:
         """No other label has these: undeploy them at the next `settle`."""
         for api_id in api_ids:
+            self.going.discard(api_id)
             self._let_go.add(api_id)
             self._unsettled.add(api_id)
 
@@ -302,6 +302,13 @@ class Deployment:
         """
         tenant, rank = entry.tenant, rank_of(entry)
         return bool(self._untried) and any(self._untried[tenant, each] for each in range(rank))
+
+    def _undeployed(self, api_id: str) -> list[str]:
+        """What to undeploy of this one, which is not wanted: itself or nothing."""
+        if api_id not in self.applied:
+            self._stop_going(api_id)
+            return []
+        return [] if self._stays(api_id) else [api_id]
 
     def _stays(self, api_id: str) -> bool:
         """Whether something that is not wanted any more had better go a little later."""

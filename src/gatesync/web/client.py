@@ -84,8 +84,12 @@ class HttpClient:
         self._pool = pool
         self._timeout = timeout
         self._headers = [("Host", urlsplit(url).netloc), ("Accept", "*/*")]
-        if token:
-            self._headers.append(("Authorization", f"Bearer {token}"))
+        self._authorization: list[tuple[str, str]] = []
+        self.renew(token)
+
+    def renew(self, token: str | None) -> None:
+        """Show this token from the next request on."""
+        self._authorization = [("Authorization", f"Bearer {token}")] if token else []
 
     async def get(self, path: str, answer: type[_T], params: Iterable[tuple[str, Any]] = ()) -> _T:
         """GET a JSON document."""
@@ -128,7 +132,7 @@ class HttpClient:
         seconds = timeout or self._timeout
         connect = min(seconds, CONNECT_SECONDS)
         limits = dict.fromkeys(("read", "write", "pool"), seconds) | {"connect": connect}
-        sent = [*self._headers, *(headers or {}).items()]
+        sent = [*self._headers, *self._authorization, *(headers or {}).items()]
         if body or method != "GET":
             sent.append(("Content-Length", str(len(body))))
         try:
