@@ -128,6 +128,8 @@ def test_readiness_says_how_far_each_label_is_and_names_no_artifact(here: Place)
     found = answer.json()
     assert (found["node"], found["ready"], found["status"]) == (here.node, True, "ready")
     assert found["mode"] == "sync"
+    assert found["cache"]["error"] == ""
+    assert found["cache"]["writes"] > 0
     (label,) = found["labels"]
     assert label["label"] == LABEL
     assert label["revision"] == label["applied_revision"] > 0
