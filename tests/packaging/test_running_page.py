@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatesync.cli.state_line import state_line
-from gatesync.gateway.admin import GatewayStatus, LabelStatus
+from gatesync.gateway.health import GatewayStatus, LabelStatus
 from tests.packaging.test_units import FOLDER, directives, systemd_analyze
 from tests.servers.gatesync import place, run, until
 
@@ -70,8 +70,8 @@ def test_the_exposure_is_not_worse_than_it_says() -> None:
 def test_the_status_is_what_a_gateway_says() -> None:
     said = re.search(r'Status: "(.*?)"', PAGE)
     assert said
-    labels = tuple(LabelStatus(name, "e", 1, 40, 0, 5) for name in "abc")
-    status = GatewayStatus("gw1", "memory", True, True, 120, 0, {}, {}, labels)
+    labels = tuple(LabelStatus(label=name) for name in "abc")
+    status = GatewayStatus(node="gw1", ready=True, status="ready", applied=120, labels=labels)
     assert state_line(status) == said[1]
 
 

@@ -1,18 +1,16 @@
 """How a gateway is, in one line: what `systemctl status` shows of it."""
 
-from gatesync.gateway.admin import GatewayStatus
+from gatesync.gateway.health import GatewayStatus
 
 __all__ = ["state_line"]
 
 
 def state_line(status: GatewayStatus) -> str:
     """Such as `in step with 3 labels; 120 artifacts`."""
-    if status.store_error:
-        how = "not in step"
-    elif not status.ready or any(each.proof_age_ms is None for each in status.labels):
-        how = "starting"
-    else:
-        how = f"in step with {_count(len(status.labels), 'label')}"
+    how = status.status  # starting, stale, degraded, draining
+    if how == "ready":
+        labels = _count(len(status.labels), "label")
+        how = "not in step" if status.store_error else f"in step with {labels}"
     parts = [how, _count(status.applied, "artifact")]
     if status.waiting:
         parts.append(f"{status.waiting} to come")
