@@ -152,8 +152,8 @@ class Manifest:
             with self._transaction("leave", durable=False) as connection:
                 connection.executemany("UPDATE files SET digest = x'' WHERE path = ?", leaving)
 
-    def record(self, rows: Iterable[Row], gone: Iterable[str], settled: Iterable[str]) -> None:
-        """Take over what happened.
+    def record(self, rows: Iterable[Row], gone: Iterable[str], settled: Iterable[str]) -> int:
+        """Take over what happened; answers with how many files there are more than before.
 
         This is not durable at once: after a loss of power the intents tell the same.
 
@@ -162,15 +162,17 @@ class Manifest:
             gone: paths that are not ours any more.
             settled: paths whose intents are done, or given up.
         """
+        there = [(*row[:5], *row.facts) for row in rows]
         with self._transaction("record", durable=False) as connection:
-            connection.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in gone))
-            connection.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                ((*row[:5], *row.facts) for row in rows),
+            replaced = connection.executemany(
+                "DELETE FROM files WHERE path = ?",
+                [*((path,) for path in gone), *((row[0],) for row in there)],
             )
+            connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", there)
             connection.executemany(
                 "DELETE FROM intents WHERE path = ?", ((path,) for path in settled)
             )
+        return len(there) - max(0, replaced.rowcount)
 
     def _rows(self, where: str, *values: str | int) -> list[Row]:
         with self._explained():

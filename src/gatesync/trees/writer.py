@@ -68,8 +68,8 @@ class TreeWriter:
         self._skip = skip or {}
         self._doubtful = True  # whether there may be intents of what was cut short
         forget_other_root(disk, manifest)
-        self._settle()
         self.files = manifest.count()
+        self._settle()
 
     def api_ids(self) -> set[str]:
         """The artifacts that have files in the tree. Raises `TreeError`."""
@@ -145,12 +145,11 @@ class TreeWriter:
                     if write.api_id in failed:
                         self._unstage(write.file.path)
             settled = [each.file.path for each in writes if each.api_id not in failed]
-            self._manifest.record(rows, gone, settled)
+            self.files += self._manifest.record(rows, gone, settled)
         except (TreeError, OSError) as error:
             reason = explain(error, str(self._disk.root))
             return dict.fromkeys((*staged.plans, *(row.api_id for row in staged.removed)), reason)
         self._doubtful = bool(failed)
-        self.files = self._manifest.count()
         return failed
 
     def drift(self, after: str = "") -> tuple[list[Drift], str]:
@@ -273,7 +272,7 @@ class TreeWriter:
                     named = (intent.path, intent.api_id, intent.role, intent.name)
                     rows.append(Row(*named, digest, facts))
         if paths:
-            self._manifest.record(rows, (), paths)
+            self.files += self._manifest.record(rows, (), paths)
         self._doubtful = False
 
 
