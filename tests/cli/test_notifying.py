@@ -148,6 +148,27 @@ def test_a_node_in_async_mode_is_ready_at_once(
         assert ready["STATUS"].startswith("stale; 0 artifacts")
 
 
+def test_a_reload_ends_with_what_the_node_follows_now(
+    tmp_path: Path, service_manager: NotifySocket
+) -> None:
+    with place(tmp_path) as where:
+        watched(where, "up", service_manager).start()
+        assert "in step with 1 label;" in service_manager.wait_for("READY")["STATUS"]
+        text = where.config.read_text()
+        for changed, line in (
+            (text.replace(f'["{LABEL}"]', f'["{LABEL}", "Shop"]'), "in step with 2 labels;"),
+            (text.replace("[gatesync]", "[gatesync"), ""),  # wrong: nothing changes
+        ):
+            where.config.write_text(changed)
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            os.kill(where.started[0].pid, signal.SIGHUP)
+            assert int(service_manager.wait_for("RELOADING", "1")["MONOTONIC_USEC"]) > before
+            service_manager.wait_for("READY", "1")
+            if line:
+                service_manager.wait_for("STATUS", line)
+        assert where.started[0].stop() == 0
+
+
 def test_what_keeps_a_role_from_running_is_its_last_status(
     tmp_path: Path, service_manager: NotifySocket
 ) -> None:

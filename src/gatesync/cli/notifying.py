@@ -79,9 +79,9 @@ async def told(is_ready: Callable[[], bool], status: Callable[[], str]) -> Async
     """Say when this node gets ready, and how it is, for as long as the block runs.
 
     Args:
-        is_ready: asked until it is. In sync mode that may take as long as the store is away:
-            each minute is asked for anew, so that systemd ends a start which hangs, and not one
-            that is patient.
+        is_ready: asked until it is. In sync mode that may take as long as is configured, so
+            time is asked for again and again: systemd ends a start that hangs, and not one that
+            is patient.
         status: one line for people.
     """
     if not listening():
