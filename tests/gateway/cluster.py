@@ -103,17 +103,15 @@ class Link:
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
     ) -> dict[str, Head]:
-        await self._travel()
-        if self.forbidden.intersection(labels):
-            raise Forbidden(f"this token may not read {self.forbidden}")
+        await self._travel(*labels)
         return await self._back(await self._store().heads(labels, at_least))
 
     async def changes(self, label: str, since: Cursor) -> Delta:
-        await self._travel()
+        await self._travel(label)
         return await self._back(await self._store().changes(label, since))
 
     async def manifest(self, label: str, **asked: Any) -> ManifestPage:
-        await self._travel()
+        await self._travel(label)
         page = await self._back(await self._store().manifest(label, **asked))
         if self.cut_pages:
             return ManifestPage(page.head, page.entries[: len(page.entries) // 2])
@@ -131,12 +129,14 @@ class Link:
     def _store(self) -> Saver:
         return self._cluster.replica or self._cluster.saver
 
-    async def _travel(self) -> None:
+    async def _travel(self, *labels: str) -> None:
         self.questions += 1
         if self.latency:
             await asyncio.sleep(self._random.uniform(0, self.latency))
         if not self.up or self._cluster.publisher is None:
             raise StoreError("the publisher cannot be reached")
+        if self.forbidden.intersection(labels):
+            raise Forbidden(f"this token may not read {self.forbidden}")
 
     async def _back(self, answer: Any) -> Any:
         self.answered += 1
@@ -348,10 +348,12 @@ class Cluster:
         labels: Sequence[str],
         engine: WatchedEngine | None = None,
         start: StartUp | None = None,
+        forbidden: Collection[str] = (),
     ) -> Node:
         loop = asyncio.get_running_loop()
         self._seed += 1
         link = Link(self, self._seed)
+        link.forbidden.update(forbidden)
         agent = Agent(
             name,
             labels,

@@ -56,7 +56,7 @@ def test_it_imports_no_database_terminal_or_xml_library(tmp_path: Path) -> None:
 
     modules = set(json.loads(dumped.read_text()))
     assert {"gatesync.gateway.informer", "nats", "litestar", "httpcore"} <= modules
-    heavy = {"sqlalchemy", "sqlite3", "typer", "rich", "lxml", "rfc8785", "stamina"}
+    heavy = {"sqlalchemy", "typer", "rich", "lxml", "rfc8785", "stamina"}
     assert heavy & modules == set()
     assert not [name for name in modules if name.startswith("gatesync.publisher")]
 

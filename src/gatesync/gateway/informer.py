@@ -42,7 +42,7 @@ from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooO
 __all__ = ["Informer", "Pulse"]
 
 PENDING_EVENTS: Final = 64  # kept while a label is pulled; more, and it is pulled once more
-LOOK_SECONDS: Final = 2.0  # for a look at the other labels before something is undeployed
+LOOK_SECONDS: Final = 5.0  # for a look at the other labels before something is undeployed
 
 _log = structlog.get_logger("gatesync.gateway")
 
@@ -358,11 +358,10 @@ class Informer:
         pull.poke.set()
         if not pull.running:
             pull.running = True
-            self._tasks.create_task(self._pull(label), name=f"pull {label}")
+            self._tasks.create_task(self._pull(self.logs[label], pull), name=f"pull {label}")
 
-    async def _pull(self, label: str) -> None:
-        log, pull = self.logs[label], self._pulls[label]
-        failures = 0
+    async def _pull(self, log: LabelLog, pull: _Pull) -> None:
+        label, failures = log.label, 0
         while (decision := pull.decision) is not None:
             pull.decision = None
             pull.poke.clear()
