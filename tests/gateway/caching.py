@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
+from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
 from gatesync.gateway.cache import Cache, Remembered, open_cache
 from gatesync.gateway.desired import Wanted
@@ -83,10 +84,11 @@ def contents_in(folder: Path) -> set[bytes]:
         return {body for (body,) in db.execute("SELECT body FROM content")}
 
 
-async def change(folder: Path, how: str) -> None:
-    """Change a label for as long as one lets it, and tell each revision that is in the file.
+async def change(folder: Path) -> None:
+    """Change a label until one is killed, and tell each revision that is in the file.
 
-    Of ten artifacts each is changed in turn, or removed; the engine has them at the same moment.
+    Each change set publishes ten of thirty artifacts and another removes some of them. The engine
+    has them at the same moment.
     """
     async with open_cache(folder, interval=0) as cache:
         node = Node(cache, await cache.load(["L"]))
@@ -98,22 +100,24 @@ async def change(folder: Path, how: str) -> None:
             assert log.cursor is not None
             history.revision, history.entries = log.cursor.revision, dict(log.entries)
         while True:
-            number = history.revision
-            name = f"menu-{number % 10}"
-            if number % 3 == 0 and id_of(name) in history.entries:
-                node.hear_removal(history, name)
-                node.undeploy(name)
+            step = history.revision
+            names = [f"menu-{(step * 7 + number) % 30}" for number in range(10)]
+            there = [name for name in names if id_of(name) in history.entries]
+            if step % 3 == 0 and there:
+                node.hear_removal(history, *there)
+                node.undeploy(*there)
             else:
-                node.hear(history, name, version=number)
-                entry = history.entries[id_of(name)]
-                node.applied[entry.api_id] = Wanted("L", entry)
-                contents = {entry.digest: content(name, number)}
-                cache.applied(node.applied, [entry.api_id], contents)
-            if number % 7 == 0:
-                assert await cache.flush()
-                print(history.revision, flush=True)
-            else:
-                await asyncio.sleep(0)
+                node.hear(history, *names, version=step)
+                for name in names:
+                    node.applied[id_of(name)] = Wanted("L", entry_of(history, name))
+                contents = {entry_of(history, n).digest: content(n, step) for n in names}
+                cache.applied(node.applied, [id_of(name) for name in names], contents)
+            assert await cache.flush()
+            print(history.revision, flush=True)
+
+
+def entry_of(history: History, name: str) -> Entry:
+    return history.entries[id_of(name)]
 
 
 async def write_once(folder: Path, how: str) -> None:
@@ -130,4 +134,4 @@ async def write_once(folder: Path, how: str) -> None:
 
 if __name__ == "__main__":
     _, folder, how = sys.argv
-    asyncio.run((change if how == "write" else write_once)(Path(folder), how))
+    asyncio.run(change(Path(folder)) if how == "change" else write_once(Path(folder), how))

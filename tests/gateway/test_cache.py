@@ -102,8 +102,11 @@ async def test_labels_that_are_not_followed_any_more_are_forgotten(tmp_path: Pat
             node.take(history)
         node.apply("L", "of-L")
         node.apply("M", "of-M")
+        cache.applied(node.applied, [], {digests_of("of-N")[0]: content("of-N")})
         assert await cache.flush()
+        assert content("of-N") in contents_in(tmp_path)
         cache.forget("N")
+    assert content("of-N") not in contents_in(tmp_path)
     assert (await held(tmp_path, "LMN")).labels.keys() == {"L", "M"}
     async with open_cache(tmp_path) as cache:
         remembered = await cache.load(["L"])
@@ -223,6 +226,10 @@ async def test_a_batch_is_one_moment_and_costs_what_was_touched(tmp_path: Path) 
     assert not part.whole
     assert part.entries == {id_of("menu-7"): entry("menu-7", 2, revision=2)}
     assert part.state == log.state()
+    pending.written([])
+    pending.follow(log, [id_of("bread")])
+    [part] = pending.take().labels
+    assert part.entries == {id_of("bread"): entry("bread", revision=3)}
 
 
 async def test_changes_that_come_while_a_batch_is_written_are_in_the_next(tmp_path: Path) -> None:

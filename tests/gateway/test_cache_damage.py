@@ -60,6 +60,8 @@ async def test_contents_that_were_changed_are_not_given_out_and_can_be_kept_agai
         assert (cache.counts.hits, cache.counts.misses, cache.counts.damaged) == (2, 1, 1)
         node.cache = cache
         node.apply("L", "menu")  # fetched again
+        assert await cache.flush()
+        node.undeploy("ham")
     async with open_cache(tmp_path) as cache:
         assert len(await cache.contents(digests_of(*NAMES))) == 3
         assert cache.counts.damaged == 0
@@ -74,6 +76,16 @@ async def test_contents_under_another_digest_are_not_given_out(tmp_path: Path) -
     async with open_cache(tmp_path) as cache:
         assert await cache.contents([stranger, *digests_of("menu")]) == {}
         assert (cache.counts.misses, cache.counts.damaged) == (2, 1)
+
+
+async def test_contents_that_nothing_names_go_after_the_next_start(tmp_path: Path) -> None:
+    node = await filled(tmp_path)
+    with edited(tmp_path) as db:
+        db.execute("UPDATE content SET digest = zeroblob(32) WHERE body = ?", (content("menu"),))
+    async with open_cache(tmp_path) as cache:
+        await cache.load(["L", "M"])
+        cache.applied(node.applied, [id_of("bread")], {})
+    assert contents_in(tmp_path) == {content(name) for name in ("bread", "olives", "ham")}
 
 
 @pytest.mark.parametrize("value", ["text", 7, None, b""])
