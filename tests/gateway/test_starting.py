@@ -1,6 +1,7 @@
 """How a gateway starts: sync and async, with a store that is away, and an engine that refuses."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ async def test_async_doubles_the_wait_for_what_is_refused_up_to_an_hour() -> Non
         await cluster.start_node("n1", ["L"], engine, StartUp("async", wait=15.0))
         await asyncio.sleep(24 * HOUR)
         tries = engine.tries[id_of("bread")]
-        waits = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+        waits = [later - earlier for earlier, later in pairwise(tries)]
         for number, wait in enumerate(waits):
             longest = min(15.0 * 2**number, HOUR)
             assert longest / 2 - 0.01 <= wait <= longest + 0.01, "half of it is chance"
