@@ -340,6 +340,11 @@ def test_a_second_writer_of_one_home_or_one_data_folder_is_refused(tmp_path: Pat
         pass
 
 
+def test_the_data_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    with open_tree(tmp_path / "home", tmp_path / "data"):
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("damage", ["folder", "record"])
 def test_what_cannot_be_used_is_told(tmp_path: Path, damage: str) -> None:
     if damage == "folder":

@@ -38,9 +38,11 @@ def open_tree(
     """
     repository, record = home / REPOSITORY_FOLDER, data / RECORD_FOLDER
     with ExitStack() as stack:
-        for folder, mode in ((record, 0o700), (repository, 0o755)):
+        for folder in (record, repository):
             try:
-                folder.mkdir(mode=mode, parents=True, exist_ok=True)
+                if folder is record:
+                    data.mkdir(mode=0o700, parents=True, exist_ok=True)  # tokens lie there, too
+                folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(_locked(folder))
             except OSError as error:
                 raise TreeError(f"{folder} cannot be used: {error.strerror}") from error
