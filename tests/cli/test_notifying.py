@@ -1,5 +1,6 @@
 """What a service manager hears of a role, on a real notify socket."""
 
+import json
 import os
 import re
 import secrets
@@ -82,6 +83,12 @@ def watched(where: Place, role: str, service_manager: NotifySocket, **env: str) 
     return where.role(role, **(asked | env))
 
 
+def configure(where: Place, **keys: Any) -> None:
+    section = "[apim.sync_runtime_artifacts.gateway]\n"
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    where.config.write_text(where.config.read_text().replace(section, section + lines))
+
+
 @pytest.mark.parametrize("name", ["publisher", "traffic-manager", "up"])
 def test_a_role_says_when_it_is_ready_lives_and_stops(
     name: str, tmp_path: Path, service_manager: NotifySocket
@@ -112,11 +119,14 @@ def test_a_node_in_sync_mode_asks_for_time_until_it_has_what_it_is_to_serve(
 ) -> None:
     with place(tmp_path / "cluster") as cluster:
         url = cluster.publisher
-        cluster.role("up").start()
+        with cluster.config.open("a") as file:
+            file.write("[apim.event_hub]\nenable = false\n")
+        publisher = cluster.role("publisher").start()
         assert cluster.run("publish", EXAMPLES / "menu", "--label", LABEL).code == 0
         with place(tmp_path / "node", node="gw2", publisher=url) as where:
             cluster.give_token(where, LABEL)
-            cluster.started[0].stop()
+            configure(where, deployment_retry_duration=200, max_retry_count=1000)
+            publisher.stop()
             node = watched(where, "gateway", service_manager).start(wait=False)
             assert (
                 service_manager.wait_for("EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"] == "60000000"
@@ -124,7 +134,7 @@ def test_a_node_in_sync_mode_asks_for_time_until_it_has_what_it_is_to_serve(
             service_manager.wait_for("STATUS", url)  # which publisher is not there
             service_manager.drain()
             assert not service_manager.said("READY")
-            cluster.role("up").start()
+            publisher.start()
             ready = service_manager.wait_for("READY", "1")
             assert "1 artifact" in ready["STATUS"]
             service_manager.wait_for("WATCHDOG", "1")
@@ -136,9 +146,7 @@ def test_a_node_in_async_mode_is_ready_at_once(
 ) -> None:
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     with place(tmp_path, publisher=nobody) as where:
-        text = where.config.read_text()
-        section = "[apim.sync_runtime_artifacts.gateway]\n"
-        where.config.write_text(text.replace(section, f'{section}data_retrieval_mode = "async"\n'))
+        configure(where, data_retrieval_mode="async")
         where.data.mkdir(mode=0o700)
         token = where.data / "gateway.token"
         token.touch(0o600)
