@@ -1,4 +1,4 @@
-"""WSO2's documentation prints two blocks of `deployment.toml`; they run a publisher and a gateway."""
+"""Two blocks of `deployment.toml`, as WSO2's documentation prints them, run a cluster."""
 
 from pathlib import Path
 
