@@ -207,18 +207,10 @@ async def test_what_was_saved_before_stays_until_it_is_known_to_be_unwanted(
         await engine.apply([deployable(menu("2")), deployable(failing)], ())
         assert tree_of(tmp_path) == files_wanted(menu("2"), gone, failing)
         wanted = {menu().api_id, failing.api_id}
-        assert await engine.prune(wanted) == 1
+        assert await engine.apply((), set(engine.api_ids()) - wanted) == {}
         assert tree_of(tmp_path) == files_wanted(menu("2"), failing)
-        assert await engine.prune(wanted) == 0
         assert set(engine.api_ids()) == wanted
         assert engine.saved_files == 8
-
-
-async def test_what_is_served_is_never_pruned(tmp_path: Path) -> None:
-    with saving(tmp_path) as engine:
-        await deploy(engine, menu())
-        assert await engine.prune(()) == 0
-        assert tree_of(tmp_path) == files_wanted(menu())
 
 
 async def test_what_was_saved_before_can_be_undeployed_by_name(tmp_path: Path) -> None:

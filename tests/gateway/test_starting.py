@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatesync.engines.engine import Deployable
 from gatesync.gateway.starting import RETRY_SECONDS_MAX, StartUp
 from tests.contracts.saves import id_of, publish
 from tests.gateway.cluster import Cluster, WatchedEngine
@@ -122,6 +123,25 @@ async def test_a_new_version_of_what_was_refused_is_tried_at_once() -> None:
         await asyncio.sleep(10 * HOUR)
         await cluster.publish("L", publish("bread", "2"))
         await until(lambda: node.serves("bread", "2"), within=0.1)
+
+
+@pytest.mark.promise(6)
+@in_virtual_time
+async def test_what_an_earlier_process_left_goes_only_when_every_label_was_read() -> None:
+    async with Cluster(broker=False) as cluster:
+        await cluster.publish("L", publish("menu"))
+        engine = WatchedEngine()
+        left = [publish(name, "before") for name in ("menu", "stray")]
+        await engine.apply([Deployable(each.entry, each.content) for each in left], ())
+        start = StartUp("sync", retries=1, wait=5.0)
+        node = await cluster.start_node("n1", ["L", "M"], engine, start, forbidden={"M"})
+        await asyncio.sleep(60)
+        assert node.agent.status().ready
+        assert node.serves("menu", "<api/>")
+        assert node.serves("stray"), "M may have it"
+        node.link.forbidden.clear()
+        await until(lambda: not node.serves("stray"), within=2 * cluster.heartbeat)
+        assert node.serves("menu")
 
 
 @given(st.integers(1, 40), st.floats(0, 1, exclude_max=True), st.floats(0.001, 5_000))

@@ -50,5 +50,5 @@ class Engine(Protocol):
         ...
 
     def api_ids(self) -> Collection[str]:
-        """Everything that is deployed, as of one moment."""
+        """Everything that is deployed, as of one moment, and what an earlier process left there."""
         ...

@@ -96,34 +96,11 @@ class SavingEngine:
     def api_ids(self) -> Collection[str]:
         """See `Engine.api_ids`; with what an earlier process left in the tree.
 
-        That has no `content` here until it is deployed, and goes with `prune`.
+        That has no `content` here until it is deployed, and goes when it is undeployed: its node
+        does that once each of its labels was listed with proof (promise 6).
         """
         served = self._inner.api_ids()
         return self._left | frozenset(served) if self._left else served
-
-    async def prune(self, wanted: Collection[str]) -> int:
-        """Remove what an earlier process saved and nobody wants; answers with how many artifacts.
-
-        To be called once each label of the node was listed with proof (promise 6): what is not
-        named loses its files. It may be called again, and has nothing to do then.
-
-        Args:
-            wanted: every api_id that is to be served here, deployed by now or not, among them
-                what is retained until its removal is confirmed.
-
-        Raises:
-            EngineError: the tree cannot be worked on now; nothing was removed.
-        """
-        async with self._lock:
-            strays = self._left.difference(wanted, self._inner.api_ids())
-            if not strays:
-                return 0
-            staged, _ = await self._stage({}, strays)
-            failed = await _finished(self._tree.commit, staged)
-            self._left -= strays
-            self._settled(strays, failed)
-        _log.info("removed the files of artifacts that nobody wants", artifacts=len(strays))
-        return len(strays)
 
     async def drift(self) -> list[Drift]:
         """Compare every file with what was written; what differs is counted and logged.
