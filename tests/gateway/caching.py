@@ -84,6 +84,13 @@ def contents_in(folder: Path) -> set[bytes]:
         return {body for (body,) in db.execute("SELECT body FROM content")}
 
 
+def rows_in(folder: Path) -> list[tuple[object, ...]]:
+    """Everything, with the places where contents lie: one that is written again moves."""
+    with closing(sqlite3.connect(folder / "cache.db")) as db:
+        tables = ("label", "entry", "applied", "content")
+        return [row for table in tables for row in db.execute(f"SELECT * FROM {table}")]
+
+
 async def change(folder: Path) -> None:
     """Change a label until one is killed, and tell each revision that is in the file.
 

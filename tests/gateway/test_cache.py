@@ -1,6 +1,7 @@
 """What the last-known-good cache keeps, and for whom."""
 
 import asyncio
+import errno
 import os
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from gatesync.gateway.cache import Remembered, open_cache
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import Decision, LabelLog
 from tests.contracts.saves import id_of
-from tests.gateway.caching import Node, contents_in, digests_of, held, same
+from tests.gateway.caching import Node, contents_in, digests_of, held, rows_in, same
 from tests.gateway.makers import OTHER, History, content, entry
 
 pytestmark = pytest.mark.fast
@@ -189,23 +190,72 @@ async def test_bytes_that_two_artifacts_share_stay_as_long_as_one_needs_them(
         assert contents_in(tmp_path) == set()
 
 
-async def test_what_is_unchanged_is_not_written_again(tmp_path: Path) -> None:
+async def test_a_start_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    history = History()
+    history.publish("menu", "bread")
+    async with open_cache(tmp_path) as cache:
+        node = Node(cache)
+        node.take(history)
+        node.apply("L", "menu", "bread")
+    async with open_cache(tmp_path) as cache:
+        node = Node(cache, await cache.load(["L"]))
+        log = node.logs["L"]
+        cache.follow(log, log.touched)
+        node.apply("L", "menu", keep=False)
+        assert await cache.flush()
+        assert cache.counts.writes == 0
+        node.hear(history, "menu", version=2)
+        node.apply("L", "menu", version=2)
+        assert await cache.flush()
+        assert cache.counts.writes == 1
+        node.apply("L", "menu")
+        assert await cache.flush()
+        node.undeploy("bread")
+    remembered = await held(tmp_path)
+    assert same(remembered.labels["L"], log)
+    assert remembered.applied == {id_of("menu"): Wanted("L", entry("menu"))}
+
+
+async def test_what_is_told_again_is_not_written_again(tmp_path: Path) -> None:
     history = History()
     history.publish("menu")
     async with open_cache(tmp_path) as cache:
         node = Node(cache)
         node.take(history)
         node.apply("L", "menu")
-    before = (tmp_path / "cache.db").read_bytes()
+        assert await cache.flush()
+        before = rows_in(tmp_path)
+        for _ in range(3):
+            cache.follow(node.logs["L"], [id_of("menu")])
+            node.apply("L", "menu")
+            assert await cache.flush()
+        assert rows_in(tmp_path) == before
+
+
+async def test_a_start_whose_first_write_fails_writes_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = History()
+    history.publish("menu", "bread")
+    async with open_cache(tmp_path) as cache:
+        node = Node(cache)
+        node.take(history)
+        node.apply("L", "menu", "bread")
     async with open_cache(tmp_path) as cache:
         node = Node(cache, await cache.load(["L"]))
-        log = node.logs["L"]
-        cache.follow(log, log.touched)
-        node.apply("L", "menu")
+        cache.follow(node.logs["L"], node.logs["L"].touched)
+        del node.applied[id_of("bread")]  # it comes back a moment later
+        node.undeploy("menu")
+        with monkeypatch.context() as patch:
+            patch.setattr(cache._file, "write", no_room)
+            assert not await cache.flush()
         assert await cache.flush()
-    after = (tmp_path / "cache.db").read_bytes()
-    changed = sum(a != b for a, b in zip(before, after, strict=True))
-    assert changed < 64, "only SQLite's own counters"
+        node.apply("L", "bread")
+    assert (await held(tmp_path)).applied == {id_of("bread"): Wanted("L", entry("bread"))}
+
+
+def no_room(_batch: object) -> list[str]:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_batch_is_one_moment_and_costs_what_was_touched(tmp_path: Path) -> None:

@@ -84,8 +84,10 @@ async def test_contents_that_nothing_names_go_after_the_next_start(tmp_path: Pat
         db.execute("UPDATE content SET digest = zeroblob(32) WHERE body = ?", (content("menu"),))
     async with open_cache(tmp_path) as cache:
         await cache.load(["L", "M"])
-        cache.applied(node.applied, [id_of("bread")], {})
-    assert contents_in(tmp_path) == {content(name) for name in ("bread", "olives", "ham")}
+        node.cache = cache
+        node.apply("L", "bread", version=2)
+    left = {content("bread", 2), content("bread"), content("olives"), content("ham")}
+    assert contents_in(tmp_path) == left
 
 
 @pytest.mark.parametrize("value", ["text", 7, None, b""])

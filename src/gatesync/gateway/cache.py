@@ -143,8 +143,7 @@ class Cache:
         except _TROUBLE as error:
             self._fail(error)
             return Remembered({}, {})
-        known = all(each.label in loaded.labels for each in loaded.applied.values())
-        self._pending.loaded(loaded.labels.values(), whole=known)
+        self._pending.loaded(loaded.labels.values(), loaded.applied)
         self._tell_damage(loaded)
         return Remembered(loaded.labels, loaded.applied)
 

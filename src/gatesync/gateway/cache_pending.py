@@ -35,6 +35,7 @@ class Pending:
         self._forgotten: set[str] = set()
         self._applied: Mapping[str, Wanted] = {}
         self._stored = False  # the file differs from `_applied` in `_touched` only
+        self._loaded: dict[str, Wanted] = {}  # of what the file holds: not touched since
         self._touched: set[str] = set()
         self._changed = False  # `_applied` or `_contents`
         self._contents: dict[str, bytes] = {}
@@ -48,14 +49,15 @@ class Pending:
         labels = any(each.dirty for each in self._labels.values())
         return labels or bool(self._forgotten or self._changed or self._lacking)
 
-    def loaded(self, logs: Iterable[LabelLog], *, whole: bool) -> None:
-        """The file holds these logs as they are, and what was applied.
+    def loaded(self, logs: Collection[LabelLog], applied: Mapping[str, Wanted]) -> None:
+        """The file holds these logs, and this was applied.
 
-        Where that is not `whole`, it is written anew: some of it is of a label that was lost, may
-        never be heard of again, and must not come back at a later start.
+        Where that is of other labels, too, it is written anew: these were lost, may never be heard
+        of again, and what they had must not come back at a later start.
         """
-        self._labels.update((log.label, _Followed(log, stored=True)) for log in logs)
-        self._stored = whole
+        self._labels = {log.label: _Followed(log, stored=True) for log in logs}
+        self._stored = all(each.label in self._labels for each in applied.values())
+        self._loaded = dict(applied) if self._stored else {}
 
     def follow(self, log: LabelLog, touched: Collection[str]) -> None:
         """A log moved."""
@@ -79,8 +81,13 @@ class Pending:
         """The engine's state changed. `applied` is that live state."""
         self._applied = applied
         if self._stored:
-            self._touched.update(touched)
-        self._changed = True
+            # A start touches everything, and changes next to nothing of it.
+            held = self._loaded
+            news = {k for k in touched if k not in held or held.pop(k) != applied.get(k)}
+            self._touched |= news
+            self._changed = self._changed or bool(news or contents)
+        else:
+            self._changed = True
         for digest, content in contents.items():
             if digest in self._contents:
                 continue
@@ -135,6 +142,7 @@ class Pending:
     def _applied_again(self) -> None:
         self._stored, self._changed = False, True
         self._touched.clear()
+        self._loaded.clear()
 
     def _ask_engine(self) -> dict[str, bytes]:
         """Some of the contents that the file lacks, by digest, unverified."""
@@ -159,8 +167,12 @@ class _Followed:
         self.dirty = False
         self._stored = stored  # the file differs from it in `_touched` only
         self._touched: set[str] = set()
+        self._loaded = log.state() if stored else None  # until it is touched
 
     def touch(self, touched: Collection[str]) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None and loaded == self.log.state():
+            return  # a start touches everything, and changes nothing
         if self._stored:
             self._touched.update(touched)
         self.dirty = True
