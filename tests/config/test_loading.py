@@ -192,6 +192,18 @@ def test_environments_are_read_whole(reading: Reading) -> None:
     assert second.wss_endpoint == "wss://eu:8099"
 
 
+def test_an_environment_that_nothing_is_pushed_to_is_told_of(reading: Reading) -> None:
+    without = "[[apim.gateway.environment]]\nname = 'A'\n"
+    (warning,) = reading.load(without).warnings
+    assert (warning.key, warning.message) == (
+        "apim.gateway.environment[0].service_url",
+        "is not there, so nothing is pushed to this environment",
+    )
+    assert reading.load(without + "service_url = 'https://a'").warnings == ()
+    told = "[apim.sync_runtime_artifacts.publisher]\npublish_directly_to_gateway = 'false'\n"
+    assert reading.load(told + without).warnings == ()
+
+
 def test_the_own_database_goes_before_the_packs(reading: Reading) -> None:
     packs = '[database.apim_db]\ntype = "h2"\nurl = "jdbc:h2:x"\n'
     own = """
@@ -247,6 +259,14 @@ def test_the_own_database_goes_before_the_packs(reading: Reading) -> None:
         ('apim.gateway.environment = [{name = "a\\u0001"}]', "must be a label: label 'a"),
         ("apim.gateway.environment = [{name = 'A'}, {name = 'A'}]", "earlier environment"),
         ("apim.gateway.environment.name = 'A'", "[[apim.gateway.environment]]"),
+        (
+            "apim.gateway.environment = [{name = 'A', type = 'test'}]",
+            '"hybrid", "production", "sandbox"',
+        ),
+        ("apim.gateway.environment = [{name = 'A', username = 'a:b', password = 'p'}]", "a ':'"),
+        ("apim.gateway.environment = [{name = 'A', username = 'a'}]", "no password"),
+        ("gatesync.gateway.type = 'test'", '"hybrid", "production", "sandbox"'),
+        ("gatesync.gateway = {admin_token = 'same', push_token = 'same'}", "is the admin_token"),
         ("database.sync_runtime_artifacts_db.url = 'jdbc:sqlite:'", "must name a file"),
         ("database.sync_runtime_artifacts_db.url = 'jdbc:sqlite::memory:'", "must name a file"),
         (

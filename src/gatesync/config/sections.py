@@ -15,6 +15,7 @@ from gatesync.config.database import read_database
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
 from gatesync.config.settings import (
+    EndpointType,
     EnvironmentSettings,
     EventHubSettings,
     GatewaySettings,
@@ -67,7 +68,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=_event_hub(reader, publisher.listen, folder),
         database=read_database(reader, data, folder),
-        environments=_environments(reader),
+        environments=_environments(reader, pushes=publisher.publish_directly_to_gateway),
     )
 
 
@@ -104,6 +105,11 @@ def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> Ga
     token_file = ours.optional("token_file", kinds.path_in(folder))
     if token is not None and token_file is not None:
         ours.problem("token_file", "cannot stand beside token; keep one of the two")
+    admin_token = ours.optional("admin_token", kinds.secret)
+    push_token = ours.optional("push_token", kinds.secret)
+    if push_token is not None and push_token == admin_token:
+        reason = "is the admin_token, too: whoever pushes events would be an operator; give another"
+        ours.problem("push_token", reason)
     return GatewaySettings(
         enable=wso2.read("enable", kinds.boolean, True),
         gateway_labels=wso2.read("gateway_labels", kinds.labels, ["Production and Sandbox"]),
@@ -134,10 +140,12 @@ def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> Ga
         max_staleness_ms=_max_staleness(ours, heartbeat_ms),
         when_stale=ours.read("when_stale", kinds.choice(WhenStale), "serve"),
         engine=ours.read("engine", kinds.text, "memory"),
+        type=ours.read("type", kinds.choice(EndpointType), "hybrid"),
         local_drift=ours.read("local_drift", kinds.choice(LocalDrift), "restore"),
         local_drift_interval_ms=ours.read("local_drift_interval", kinds.milliseconds(100), 30_000),
         home=_home(ours, folder),
-        admin_token=ours.optional("admin_token", kinds.secret),
+        admin_token=admin_token,
+        push_token=push_token,
         token=token,
         token_file=token_file,
     )
@@ -203,7 +211,7 @@ def _event_hub(reader: Reader, publisher: Address, folder: Path) -> EventHubSett
     )
 
 
-def _environments(reader: Reader) -> tuple[EnvironmentSettings, ...]:
+def _environments(reader: Reader, *, pushes: bool) -> tuple[EnvironmentSettings, ...]:
     found: list[EnvironmentSettings] = []
     for table in reader.sections("apim.gateway.environment"):
         name = table.optional("name", kinds.label) or ""
@@ -211,14 +219,23 @@ def _environments(reader: Reader) -> tuple[EnvironmentSettings, ...]:
             table.problem("name", "is needed: each environment has a name of its own")
         elif name and name in {other.name for other in found}:
             table.problem("name", "is the name of an earlier environment; each needs its own")
+        username = table.optional("username", kinds.text)
+        password = table.optional("password", kinds.password)
+        service_url = table.optional("service_url", kinds.http_url)
+        if pushes and service_url is None and reader.lookup(table.place("service_url")) is None:
+            table.warn("service_url", "is not there, so nothing is pushed to this environment")
+        if username and ":" in username:
+            table.problem("username", "holds a ':', which Basic authentication cannot send")
+        if username and password is None:
+            table.problem("username", "has no password beside it; a token is a password alone")
         found.append(
             EnvironmentSettings(
                 name=name,
-                type=table.read("type", kinds.text, "hybrid"),
+                type=table.read("type", kinds.choice(EndpointType), "hybrid"),
                 labels=table.derived("labels", kinds.labels, [name or "unnamed"], "its name"),
-                service_url=table.optional("service_url", kinds.http_url),
-                username=table.optional("username", kinds.text),
-                password=table.optional("password", kinds.password),
+                service_url=service_url,
+                username=username,
+                password=password,
                 description=table.read("description", kinds.any_text, ""),
                 http_endpoint=table.optional("http_endpoint", kinds.text),
                 https_endpoint=table.optional("https_endpoint", kinds.text),

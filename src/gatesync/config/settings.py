@@ -18,6 +18,7 @@ from gatesync.stores.sql_source import SqlSource
 
 __all__ = [
     "DatabaseSettings",
+    "EndpointType",
     "EnvironmentSettings",
     "EventHubSettings",
     "GatewaySettings",
@@ -48,6 +49,14 @@ class WhenStale(StrEnum):
     SERVE = "serve"
     DEGRADE = "degrade"
     DRAIN = "drain"
+
+
+class EndpointType(StrEnum):
+    """Which endpoints a gateway is for; an API that has only the other's is skipped there."""
+
+    HYBRID = "hybrid"
+    PRODUCTION = "production"
+    SANDBOX = "sandbox"
 
 
 class LocalDrift(StrEnum):
@@ -128,11 +137,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_staleness_ms: int
     when_stale: WhenStale
     engine: str
+    type: EndpointType
     local_drift: LocalDrift
     local_drift_interval_ms: int
     skip_list: SkipList
     tenant_loading: TenantLoading
     admin_token: Secret | None
+    push_token: Secret | None
     token: Secret | None
     token_file: Path | None
 
@@ -183,10 +194,13 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnvironmentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway that the publisher can push to directly. `labels` is its name unless given."""
+    """A gateway that the publisher can push to directly. `labels` is its name unless given.
+
+    With a `username` the push is authenticated as that user; a `password` alone is a token.
+    """
 
     name: str
-    type: str
+    type: EndpointType
     labels: tuple[str, ...]
     service_url: str | None
     username: str | None
