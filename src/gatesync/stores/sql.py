@@ -6,7 +6,7 @@ One way for every database: plain Core in threads of its own, one that writes, a
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, update
@@ -16,8 +16,10 @@ from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.stores import schema, sql_compact, sql_history, sql_manifest, sql_read, sql_write
+from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.sql_opening import make_engines, prepare, shown
 from gatesync.stores.sql_options import SqlOptions
+from gatesync.stores.sql_receipts import open_sql_receipt_book
 from gatesync.stores.sql_running import ConstraintError, Lane
 from gatesync.stores.sql_source import SqlSource
 from gatesync.stores.store import (
@@ -51,7 +53,7 @@ async def open_sql_store(
         StoreError: the database cannot be opened, or its tables are not ours.
     """
     options = options or SqlOptions()
-    store = SqlStore(*await asyncio.to_thread(make_engines, url, options), options)
+    store = SqlStore(url, *await asyncio.to_thread(make_engines, url, options), options)
     try:
         await store.prepare()
         yield store
@@ -65,9 +67,13 @@ class SqlStore:
     `commits` counts the transactions that `save` committed.
     """
 
-    def __init__(self, writing: Engine, reading: Engine, options: SqlOptions) -> None:
+    def __init__(
+        self, source: str | URL | SqlSource, writing: Engine, reading: Engine, options: SqlOptions
+    ) -> None:
         self.epoch = ""
         self.commits = 0
+        self._source = source
+        self._options = options
         self._where = where = shown(writing.url)
         self._writing = Lane(
             writing, threads=1, name="store-write", where=where, deadline=options.deadline
@@ -89,6 +95,10 @@ class SqlStore:
         """End the threads and the connections, after what they are doing."""
         await self._writing.close()
         await self._reading.close()
+
+    def receipt_book(self) -> AbstractAsyncContextManager[ReceiptBook]:
+        """See `KeepsReceipts`: the book is a table of this database."""
+        return open_sql_receipt_book(self._source, self._options)
 
     async def labels(self) -> list[Head]:
         """See `Saver.labels`."""
