@@ -10,9 +10,12 @@ import time
 
 import psutil
 
-from gatesync.gateway.informer import _batches
+from gatesync.stores.batching import in_batches
 from gatesync.stores.sql_retriever import open_sql_retriever
 from gatesync.stores.store import read_manifest
+from gatesync.stores.wire import BATCH_DIGESTS
+
+FETCH_BYTES = 8 * 1024 * 1024  # of contents in one batch, as a gateway asks for them
 
 
 async def read(url: str, label: str) -> None:
@@ -25,8 +28,8 @@ async def read(url: str, label: str) -> None:
         listed = process.memory_info().rss
         seconds = time.perf_counter() - started
         count = size = 0
-        for digests in _batches(entries.values()):  # type: ignore[arg-type]
-            contents = await retriever.contents(digests)
+        for batch in in_batches(entries.values(), FETCH_BYTES, BATCH_DIGESTS):
+            contents = await retriever.contents([entry.digest for entry in batch])
             count += len(contents)
             size += sum(map(len, contents.values()))
             peak = max(peak, process.memory_info().rss)

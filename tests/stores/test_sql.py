@@ -1,5 +1,6 @@
 import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +67,23 @@ async def test_compaction_goes_in_steps(bench: SqlBench, monkeypatch: pytest.Mon
     assert await bench.store.compact("Shop", keep=2) == 8
     assert len(await old_contents(bench)) == 2
     assert await held(bench, "Shop") == {"A": b"9"}
+
+
+async def test_compaction_of_a_large_young_label_does_not_read_it_for_each_change(
+    bench: SqlBench,
+) -> None:
+    """Databases that know no sizes yet chose plans which took minutes for this."""
+    count = 5_000
+    names = [f"N{number}" for number in range(count)]
+    started = time.perf_counter()
+    for first in range(0, count, 1_000):
+        some = names[first : first + 1_000]
+        await saved(bench, asked("Shop", [publish(name) for name in some]))
+    filled = time.perf_counter() - started
+    await saved(bench, *(asked("Shop", publish(name, "2")) for name in names[:20]))
+    started = time.perf_counter()
+    assert await bench.store.compact("Shop", keep=5) == 20
+    assert time.perf_counter() - started < filled
 
 
 async def old_contents(bench: SqlBench) -> set[str]:

@@ -40,7 +40,7 @@ MARIADB = {
     "ALTER TABLE GS_CLAIM DROP PRIMARY KEY, ADD PRIMARY KEY (CLAIM)": (
         "GS_CLAIM: has the primary key (CLAIM); (GATEWAY_LABEL, CLAIM) is needed"
     ),
-    "DROP INDEX GS_CHANGE_DIGEST ON GS_CHANGE": "GS_CHANGE: has no index GS_CHANGE_DIGEST",
+    "DROP INDEX GS_CHANGE_ARTIFACT ON GS_CHANGE": "GS_CHANGE: has no index GS_CHANGE_ARTIFACT",
     "ALTER TABLE GS_REQUEST DROP COLUMN SAVED_AT": "GS_REQUEST.SAVED_AT: is missing",
     "ALTER TABLE GS_STORE ENGINE = MyISAM": "GS_STORE: is a table of MyISAM",
 }
@@ -55,7 +55,7 @@ POSTGRESQL = {
     "ALTER TABLE GS_CLAIM DROP CONSTRAINT gs_claim_pkey, ADD PRIMARY KEY (CLAIM)": (
         "GS_CLAIM: has the primary key (CLAIM); (GATEWAY_LABEL, CLAIM) is needed"
     ),
-    "DROP INDEX GS_CHANGE_DIGEST": "GS_CHANGE: has no index GS_CHANGE_DIGEST",
+    "DROP INDEX GS_CHANGE_ARTIFACT": "GS_CHANGE: has no index GS_CHANGE_ARTIFACT",
     "ALTER TABLE GS_REQUEST DROP COLUMN SAVED_AT": "GS_REQUEST.SAVED_AT: is missing",
 }
 
@@ -173,8 +173,8 @@ async def test_tables_without_the_row_of_the_store_are_told(database: str) -> No
 async def test_an_index_that_a_crash_left_out_is_made_at_the_next_start(database: str) -> None:
     await publish_to(database, "A")
     table = " ON GS_CHANGE" if database.startswith("mariadb") else ""
-    execute(database, f"DROP INDEX GS_CHANGE_DIGEST{table}", "DELETE FROM GS_STORE")
-    assert "GS_CHANGE: has no index GS_CHANGE_DIGEST" in told(database)
+    execute(database, f"DROP INDEX GS_CHANGE_ARTIFACT{table}", "DELETE FROM GS_STORE")
+    assert "GS_CHANGE: has no index GS_CHANGE_ARTIFACT" in told(database)
     async with open_sql_store(database):
         pass
     assert checked(database) == Checked(())
@@ -206,7 +206,7 @@ def test_a_collation_of_sqlites_is_told(tmp_path: Path, collation: str) -> None:
         database,
         "CREATE TABLE GS_STORE (\n ID INTEGER NOT NULL,\n EPOCH VARCHAR(36) NOT NULL"
         f" COLLATE {collation},\n SCHEMA_FORMAT INTEGER NOT NULL,\n PRIMARY KEY (ID)\n)",
-        "INSERT INTO GS_STORE VALUES (1, 'epoch', 3)",
+        "INSERT INTO GS_STORE VALUES (1, 'epoch', 4)",
     )
     # SQLite cannot change a column: nothing is said that would.
     assert checked(database).statements == ()

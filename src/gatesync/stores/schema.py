@@ -45,7 +45,7 @@ __all__ = [
     "taken_over",
 ]
 
-SCHEMA_FORMAT: Final = 3
+SCHEMA_FORMAT: Final = 4
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
 MSSQL_COLLATION: Final = "Latin1_General_100_BIN2_UTF8"
@@ -90,6 +90,7 @@ CONTENT: Final = (
     .with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
     .with_variant(LargeBinary(), "mssql")
 )
+KEYS: Final = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 LARGE_TEXT: Final = (
     Text()
     .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
@@ -118,8 +119,8 @@ def _column(name: str, kind: Any, *more: Any, **options: Any) -> Column[Any]:
     return Column(name, kind, *more, quote=False, **{"nullable": False, **options})
 
 
-def _index(name: str, *columns: str) -> Index:
-    return Index(name, *columns, quote=False)
+def _index(name: str, *columns: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, quote=False)
 
 
 details = _table(
@@ -135,18 +136,25 @@ details = _table(
 
 artifacts = _table(
     "AM_GW_API_ARTIFACTS",
-    _column("GATEWAY_LABEL", NAME, primary_key=True),
-    _column("API_ID", NAME, ForeignKey(details.c.API_ID), primary_key=True),
+    _column("ARTIFACT_NUMBER", COUNTER, Identity(), primary_key=True),
+    _column("GATEWAY_LABEL", NAME),
+    _column("API_ID", NAME, ForeignKey(details.c.API_ID)),
     _column("GATEWAY_INSTRUCTION", INSTRUCTION),
     _column("TIME_STAMP", TIME, server_default=func.current_timestamp()),
     _column("REVISION", BigInteger),
     _column("DIGEST", DIGEST),
     _column("CONTENT_SIZE", BigInteger),
     _column("CONTEXT", NAME),
+    _column("CLAIMS", KEYS, comment="what it claims in GS_CLAIM, 32 bytes each"),
+    _column("NEEDS", KEYS, comment="what it needs in GS_REFERENCE, 32 bytes each"),
     _column("ARTIFACT", CONTENT),  # last: SQLite reads through it to what stands after it
+    _index("GS_ARTIFACT_PLACE", "GATEWAY_LABEL", "API_ID", unique=True),
     _index("GS_ARTIFACT_DIGEST", "DIGEST"),
 )
-"""What each label holds now. Un-publishing keeps the row and flips the instruction."""
+"""What each label holds now. Un-publishing keeps the row and flips the instruction.
+
+The key is a number that counts up, so that the bytes are written in order: InnoDB keeps rows in
+the order of their key (docs/decisions/0017)."""
 
 stores = _table(
     "GS_STORE",
@@ -182,22 +190,29 @@ change_sets = _table(
 changes = _table(
     "GS_CHANGE",
     _column("GATEWAY_LABEL", NAME, primary_key=True),
-    _column("API_ID", NAME, primary_key=True),
     _column("REVISION", BigInteger, primary_key=True, autoincrement=False),
-    _column("ORDINAL", Integer, comment="the place of the change in its change set, from 0"),
+    _column(
+        "ORDINAL",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="the place of the change in its change set, from 0",
+    ),
+    _column("API_ID", NAME),
     _column("GATEWAY_INSTRUCTION", INSTRUCTION),
     _column("DIGEST", DIGEST),
     _column("CONTENT_SIZE", BigInteger),
     _column("CONTEXT", NAME),
-    _index("GS_CHANGE_REVISION", "GATEWAY_LABEL", "REVISION"),
-    _index("GS_CHANGE_DIGEST", "DIGEST"),
+    _index("GS_CHANGE_ARTIFACT", "GATEWAY_LABEL", "API_ID", "REVISION", unique=True),
 )
-"""The log. The primary key answers "what did the label hold at R" by one walk of its index."""
+"""The log, in its own order. The index answers "what did the label hold at R" by one walk."""
 
 old_contents = _table(
     "GS_OLD_CONTENT",
     _column("CONTENT_NUMBER", COUNTER, Identity(), primary_key=True),
+    _column("API_ID", NAME, comment="whose it was"),
     _column("DIGEST", DIGEST),
+    _column("CONTENT_SIZE", BigInteger),
     _column("ARTIFACT", CONTENT),
     _index("GS_OLD_CONTENT_DIGEST", "DIGEST"),
 )
@@ -209,7 +224,6 @@ claims = _table(
     _column("GATEWAY_LABEL", NAME, primary_key=True),
     _column("CLAIM", DIGEST, primary_key=True),
     _column("API_ID", NAME),
-    _index("GS_CLAIM_OWNER", "GATEWAY_LABEL", "API_ID"),
 )
 """Names that have one owner in a label: the primary key is the last word on it."""
 
@@ -218,7 +232,6 @@ references = _table(
     _column("GATEWAY_LABEL", NAME, primary_key=True),
     _column("CLAIM", DIGEST, primary_key=True),
     _column("API_ID", NAME, primary_key=True),
-    _index("GS_REFERENCE_OWNER", "GATEWAY_LABEL", "API_ID"),
 )
 """Which artifact needs which name: what they need is not removed unasked."""
 

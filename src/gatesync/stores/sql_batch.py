@@ -18,7 +18,7 @@ from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
 from gatesync.stores.sql_contents import insert_old, keep_old, write_artifacts
-from gatesync.stores.sql_rows import insert_rows
+from gatesync.stores.sql_rows import insert_rows, pack_keys
 from gatesync.stores.store import SaveOutcome
 
 __all__ = ["Loaded", "SavedOutcome", "write_batch"]
@@ -104,41 +104,46 @@ def _write_artifacts(
 ) -> None:
     last: dict[tuple[str, str], Change] = {}
     revisions: dict[tuple[str, str], int] = {}
-    passing: set[str] = set()  # published and overwritten within this batch
+    passing: set[tuple[str, str]] = set()  # published and overwritten within this batch
     for _, outcome in written:
         for change_set in outcome.change_sets:
             for change in change_set.changes:
                 place = (change_set.label, change.entry.api_id)
                 if place in last and last[place].entry.digest != change.entry.digest:
-                    passing.add(last[place].entry.digest)
+                    passing.add((change.entry.api_id, last[place].entry.digest))
                 last[place] = change
                 revisions[place] = change_set.revision
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     flipped: list[dict[str, Any]] = []
     for (label, api_id), change in last.items():
-        row = _artifact_row(label, change, revisions[label, api_id])
+        row = _artifact_row(loaded.states[label], change, revisions[label, api_id])
         before = loaded.rows.get((label, api_id))
-        if before is not None and before.DIGEST == row["DIGEST"]:
-            flipped.append(row)
-            continue
+        if before is not None:
+            row["ARTIFACT_NUMBER"] = before.ARTIFACT_NUMBER
+            if before.DIGEST == row["DIGEST"]:
+                flipped.append(row)
+                continue
         row["ARTIFACT"] = contents[row["DIGEST"]]
         (new if before is None else changed).append(row)
-    insert_old(connection, {digest: contents[digest] for digest in passing & set(contents)})
+    insert_old(connection, {each: contents[each[1]] for each in passing if each[1] in contents})
     places = ((row["GATEWAY_LABEL"], row["API_ID"]) for row in changed)
     keep_old(connection, {place: loaded.rows[place].DIGEST for place in places})
     write_artifacts(connection, new, changed, flipped)
 
 
-def _artifact_row(label: str, change: Change, revision: int) -> dict[str, Any]:
+def _artifact_row(state: LabelState, change: Change, revision: int) -> dict[str, Any]:
+    api_id = change.entry.api_id
     return dict(
-        GATEWAY_LABEL=label,
-        API_ID=change.entry.api_id,
+        GATEWAY_LABEL=state.head.label,
+        API_ID=api_id,
         GATEWAY_INSTRUCTION=change.instruction.value,
         REVISION=revision,
         DIGEST=change.entry.digest,
         CONTENT_SIZE=change.entry.size,
         CONTEXT=change.entry.context,
+        CLAIMS=pack_keys(state.claims.get(api_id, ())),
+        NEEDS=pack_keys(state.references.get(api_id, ())),
     )
 
 

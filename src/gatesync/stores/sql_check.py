@@ -225,11 +225,15 @@ def _key_clauses(connection: Connection, table: Table) -> Iterator[tuple[str, st
 def _missing_indexes(connection: Connection, table: Table) -> list[Any]:
     name = table_names(connection)[table.name.lower()]
     found = [
-        [str(column).upper() for column in each["column_names"]]
+        ([str(column).upper() for column in each["column_names"]], bool(each["unique"]))
         for each in inspect(connection).get_indexes(name)
     ]
     ordered = sorted(table.indexes, key=lambda index: str(index.name))
-    return [index for index in ordered if [c.name.upper() for c in index.columns] not in found]
+    return [
+        index
+        for index in ordered
+        if ([c.name.upper() for c in index.columns], bool(index.unique)) not in found
+    ]
 
 
 def _wanted(column: Column[Any], dialect: Dialect, *, nullable: bool) -> _Wanted:

@@ -4,13 +4,25 @@ Compactions take turns, by the lock on GS_STORE's row, so that of two that drop 
 one content, the second sees that it is the second. Each takes the label's head like a writer.
 """
 
-from typing import Any, Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from gatesync.artifacts.changes import Instruction
 from gatesync.stores import schema
 from gatesync.stores.sql_read import chunked
+from gatesync.stores.sql_rows import Among
 from gatesync.stores.store import StoreError
 
 __all__ = ["compact"]
@@ -18,6 +30,34 @@ __all__ = ["compact"]
 REQUESTS_KEPT_MS: Final = 7 * 24 * 3600 * 1000  # how long an idempotency key is remembered
 DIGESTS_KEPT: Final = 100_000  # revisions below the floor that can still prove a history
 STEP: Final = 5_000  # revisions that one transaction moves the floor by
+
+
+_Content: TypeAlias = tuple[str, str]
+"""An api_id and a digest."""
+
+_changes: Final = schema.changes
+# Built once, and asked label by label: there is no index by the digest alone.
+_NAMED: Final = Among(
+    select(_changes.c.API_ID, _changes.c.DIGEST)
+    .distinct()
+    .where(
+        _changes.c.GATEWAY_LABEL == bindparam("label"),
+        ~exists().where(
+            schema.artifacts.c.GATEWAY_LABEL == _changes.c.GATEWAY_LABEL,
+            schema.artifacts.c.API_ID == _changes.c.API_ID,
+            schema.artifacts.c.DIGEST == _changes.c.DIGEST,
+        ),
+    ),
+    _changes.c.API_ID,
+)
+
+_FORGET_JOINED: Final = text(
+    "DELETE older FROM GS_CHANGE AS older"
+    " STRAIGHT_JOIN GS_CHANGE AS newer FORCE INDEX (GS_CHANGE_ARTIFACT)"
+    " ON newer.GATEWAY_LABEL = older.GATEWAY_LABEL AND newer.API_ID = older.API_ID"
+    " AND newer.REVISION > older.REVISION AND newer.REVISION <= :floor"
+    " WHERE older.GATEWAY_LABEL = :label AND older.REVISION <= :floor"
+)
 
 
 def compact(
@@ -38,10 +78,10 @@ def compact(
     floor = min(target, int(head.FLOOR) + STEP)
     if floor == head.FLOOR:
         return floor, False
-    digests = _forget_changes(connection, label, floor)
+    forgotten = _forget_changes(connection, label, floor)
     _forget_sets(connection, label, floor)
     _forget_removed(connection, label, floor)
-    _forget_contents(connection, digests)
+    _forget_contents(connection, forgotten)
     connection.execute(update(heads).where(heads.c.GATEWAY_LABEL == label).values(FLOOR=floor))
     return floor, floor < target
 
@@ -68,27 +108,35 @@ def _forget_requests(connection: Connection) -> None:
     connection.execute(delete(schema.requests).where(saved_at < newest - REQUESTS_KEPT_MS))
 
 
-def _forget_changes(connection: Connection, label: str, floor: int) -> set[str]:
-    """Drop the changes that the state at the floor is not made of; answer with their digests."""
+def _forget_changes(connection: Connection, label: str, floor: int) -> set[_Content]:
+    """Drop the changes that the state at the floor is not made of; answer with what they named."""
     changes = schema.changes
     newer = changes.alias("NEWER")
+    # Each database is told which index leads to what is newer. Before it has statistics it takes
+    # the primary key, and reads all of the label for each change. For a sum there is no other.
+    number = newer.c.REVISION + literal_column("0")
+    later = number if connection.dialect.name == "postgresql" else newer.c.REVISION
     below = (changes.c.GATEWAY_LABEL == label) & (changes.c.REVISION <= floor)
     superseded: ColumnElement[bool] = (
         (newer.c.GATEWAY_LABEL == label)
         & (newer.c.API_ID == changes.c.API_ID)
-        & (newer.c.REVISION > changes.c.REVISION)
-        & (newer.c.REVISION <= floor)
+        & (later > changes.c.REVISION)
+        & (number <= floor)
     )
     removal = changes.c.GATEWAY_INSTRUCTION == Instruction.REMOVE.value
-    gone = select(changes.c.DIGEST).where(below, exists().where(superseded) | removal)
-    digests = set(connection.scalars(gone.distinct()))
+    named = select(changes.c.API_ID, changes.c.DIGEST).distinct()
+    newest = select(newer.c.REVISION).where(superseded)
+    for dialect in ("mysql", "mariadb"):
+        newest = newest.with_hint(newer, "FORCE INDEX (GS_CHANGE_ARTIFACT)", dialect)
+    gone = connection.execute(named.where(below, newest.exists() | removal))
+    forgotten = {(row.API_ID, row.DIGEST) for row in gone}
     if connection.dialect.name in {"mysql", "mariadb"}:
         # MySQL deletes from a table that the condition reads only where it is joined.
-        connection.execute(delete(changes).where(below, superseded))
+        connection.execute(_FORGET_JOINED, {"label": label, "floor": floor})
     else:
         connection.execute(delete(changes).where(below, exists().where(superseded)))
     connection.execute(delete(changes).where(below, removal))
-    return digests
+    return forgotten
 
 
 def _forget_sets(connection: Connection, label: str, floor: int) -> None:
@@ -109,30 +157,30 @@ def _forget_removed(connection: Connection, label: str, floor: int) -> None:
     )
 
 
-def _forget_contents(connection: Connection, digests: set[str]) -> None:
-    """Drop the old contents with these digests that no kept change needs."""
+def _forget_contents(connection: Connection, forgotten: set[_Content]) -> None:
+    """Drop the old contents among these that no kept change needs."""
     table = schema.old_contents
-    for some in chunked(sorted(digests)):
+    for some in chunked(sorted({digest for _, digest in forgotten})):
         # Locked before it is asked who needs them: a writer that relies on one holds it too.
         rows = connection.execute(
-            select(table.c.CONTENT_NUMBER, table.c.DIGEST)
+            select(table.c.CONTENT_NUMBER, table.c.API_ID, table.c.DIGEST)
             .where(table.c.DIGEST.in_(some))
             .order_by(table.c.CONTENT_NUMBER)
             .with_for_update()
         ).all()
-        needed = _needed(connection, sorted({row.DIGEST for row in rows}))
-        numbers = [row.CONTENT_NUMBER for row in rows if row.DIGEST not in needed]
+        needed = _needed(connection, {(row.API_ID, row.DIGEST) for row in rows})
+        numbers = [row.CONTENT_NUMBER for row in rows if (row.API_ID, row.DIGEST) not in needed]
         for few in chunked(numbers):
             connection.execute(delete(table).where(table.c.CONTENT_NUMBER.in_(few)))
 
 
-def _needed(connection: Connection, digests: list[str]) -> set[Any]:
+def _needed(connection: Connection, contents: set[_Content]) -> set[_Content]:
     """Which of these a kept change names whose artifact holds other bytes by now."""
-    changes, artifacts = schema.changes, schema.artifacts
-    held = exists().where(
-        artifacts.c.GATEWAY_LABEL == changes.c.GATEWAY_LABEL,
-        artifacts.c.API_ID == changes.c.API_ID,
-        artifacts.c.DIGEST == changes.c.DIGEST,
-    )
-    query = select(changes.c.DIGEST).where(changes.c.DIGEST.in_(digests), ~held).distinct()
-    return set(connection.scalars(query)) if digests else set()
+    api_ids = {api_id for api_id, _ in contents}
+    labels = connection.scalars(select(schema.heads.c.GATEWAY_LABEL)).all() if contents else []
+    named = {
+        (row.API_ID, row.DIGEST)
+        for label in labels
+        for row in _NAMED.rows(connection, api_ids, label=label)
+    }
+    return contents & named

@@ -29,7 +29,15 @@ PIECE_BYTES: Final = 4 * 1024 * 1024
 statement is not to exceed max_allowed_packet, which is 16 MiB by default."""
 
 _KEYS: Final = ("GATEWAY_LABEL", "API_ID")
-_FLIPPED: Final = ("GATEWAY_INSTRUCTION", "REVISION", "DIGEST", "CONTENT_SIZE", "CONTEXT")
+_FLIPPED: Final = (
+    "GATEWAY_INSTRUCTION",
+    "REVISION",
+    "DIGEST",
+    "CONTENT_SIZE",
+    "CONTEXT",
+    "CLAIMS",
+    "NEEDS",
+)
 
 
 def _setting(*names: str) -> Update:
@@ -37,8 +45,8 @@ def _setting(*names: str) -> Update:
     table = schema.artifacts
     values: dict[Any, Any] = {name: bindparam(f"b_{name}") for name in names}
     values["TIME_STAMP"] = func.current_timestamp()
-    mine = (table.c[name] == bindparam(f"b_{name}") for name in _KEYS)
-    return update(table).where(*mine).values(values)
+    mine = table.c.ARTIFACT_NUMBER == bindparam("b_ARTIFACT_NUMBER")
+    return update(table).where(mine).values(values)
 
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
@@ -49,6 +57,7 @@ _OVERWRITE: Final = _COMING.on_duplicate_key_update(  # PyMySQL updates row by r
     {name: _COMING.inserted[name] for name in (*_FLIPPED, "ARTIFACT")}
     | {"TIME_STAMP": func.current_timestamp()}
 )
+_KEPT: Final = ("API_ID", "DIGEST", "CONTENT_SIZE", "ARTIFACT")
 _PIECE: Final = bindparam("piece", type_=LargeBinary)
 _APPEND: Final = (
     update(schema.artifacts)
@@ -62,7 +71,7 @@ _APPEND_OLD: Final = (
     .values(ARTIFACT=func.concat(schema.old_contents.c.ARTIFACT, _PIECE))
 )
 _HELD_OLD: Final = Among(
-    select(schema.old_contents.c.DIGEST)
+    select(schema.old_contents.c.API_ID, schema.old_contents.c.DIGEST)
     .order_by(schema.old_contents.c.CONTENT_NUMBER)
     .with_hint(schema.old_contents, "FORCE INDEX (GS_OLD_CONTENT_DIGEST)", "mysql")
     .with_hint(schema.old_contents, "FORCE INDEX (GS_OLD_CONTENT_DIGEST)", "mariadb")
@@ -70,8 +79,8 @@ _HELD_OLD: Final = Among(
     schema.old_contents.c.DIGEST,
 )
 _KEEP_OLD: Final = insert(schema.old_contents).from_select(
-    ["DIGEST", "ARTIFACT"],
-    select(schema.artifacts.c.DIGEST, schema.artifacts.c.ARTIFACT).where(
+    _KEPT,
+    select(*(schema.artifacts.c[name] for name in _KEPT)).where(
         schema.artifacts.c.GATEWAY_LABEL == bindparam("label"),
         schema.artifacts.c.API_ID.in_(bindparam("values", expanding=True)),
     ),
@@ -103,10 +112,10 @@ def write_artifacts(
 
 def keep_old(connection: Connection, places: Mapping[Place, str]) -> None:
     """Copy the bytes that these places hold, by their digests, to where kept revisions look."""
-    first = {digest: place for place, digest in places.items()}
+    first = {(place[1], digest): place for place, digest in places.items()}
     # Locked, so that no compaction takes away what we rely on.
-    for row in _HELD_OLD.rows(connection, list(first)):
-        first.pop(row.DIGEST, None)
+    for row in _HELD_OLD.rows(connection, {digest for _, digest in first}):
+        first.pop((row.API_ID, row.DIGEST), None)
     labels: dict[str, list[str]] = {}
     for label, api_id in first.values():
         labels.setdefault(label, []).append(api_id)
@@ -115,9 +124,12 @@ def keep_old(connection: Connection, places: Mapping[Place, str]) -> None:
             connection.execute(_KEEP_OLD, {"label": label, "values": some})
 
 
-def insert_old(connection: Connection, contents: Mapping[str, bytes]) -> None:
-    """Write contents that no place holds."""
-    rows = [dict(DIGEST=digest, ARTIFACT=content) for digest, content in contents.items()]
+def insert_old(connection: Connection, contents: Mapping[tuple[str, str], bytes]) -> None:
+    """Write contents that no place holds, by api_id and digest."""
+    rows = [
+        dict(API_ID=api_id, DIGEST=digest, CONTENT_SIZE=len(content), ARTIFACT=content)
+        for (api_id, digest), content in contents.items()
+    ]
     rest = _cut(connection, rows)
     large = [row for row, _ in rest]
     small = [row for row in rows if row not in large]

@@ -19,6 +19,7 @@ from gatesync.stores.sql_read import (
     identity_of,
     is_published,
     latest,
+    until,
 )
 from gatesync.stores.store import Behind, ManifestPage
 
@@ -71,8 +72,8 @@ def _held_at(
 ) -> Iterator[Row[Any]]:
     table = schema.changes
     while True:
-        until = table.c.REVISION <= revision
-        rows = connection.execute(latest(label, until, table.c.API_ID > after, limit=limit)).all()
+        query = latest(label, until(revision), table.c.API_ID > after, limit=limit)
+        rows = connection.execute(query).all()
         yield from filter(is_published, rows)
         if len(rows) < limit:
             return

@@ -3,7 +3,16 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    func,
+    literal_column,
+    select,
+)
 
 from gatesync.artifacts.changes import (
     Change,
@@ -38,6 +47,7 @@ __all__ = [
     "read_heads",
     "read_labels",
     "read_sizes",
+    "until",
 ]
 
 DELTA_MAX: Final = 10_000  # beyond that many changes a list is cheaper than the difference
@@ -49,12 +59,14 @@ def _contents(table: Table) -> Among:
     return Among(select(table.c.DIGEST, table.c.ARTIFACT), table.c.DIGEST)
 
 
+def _sizes(table: Table) -> Among:
+    return Among(select(table.c.DIGEST, table.c.CONTENT_SIZE), table.c.DIGEST)
+
+
 _CONTENTS_HELD: Final = _contents(schema.artifacts)
 _CONTENTS_OLD: Final = _contents(schema.old_contents)
-_SIZES: Final = Among(
-    select(schema.changes.c.DIGEST, schema.changes.c.CONTENT_SIZE).distinct(),
-    schema.changes.c.DIGEST,
-)
+_SIZES_HELD: Final = _sizes(schema.artifacts)
+_SIZES_OLD: Final = _sizes(schema.old_contents)
 
 
 def chunked(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
@@ -142,9 +154,12 @@ def read_contents(connection: Connection, digests: Collection[str]) -> dict[str,
 
 
 def read_sizes(connection: Connection, digests: Collection[str]) -> dict[str, int]:
-    """See `Saver.sizes`. Whatever is kept, a kept change names."""
-    rows = _SIZES.rows(connection, digests)
-    return {row.DIGEST: int(row.CONTENT_SIZE) for row in rows}
+    """See `Saver.sizes`. In the order in which bytes move, as contents are read."""
+    found: dict[str, int] = {}
+    for query in (_SIZES_HELD, _SIZES_OLD):
+        missing = set(digests) - set(found)
+        found.update((row.DIGEST, int(row.CONTENT_SIZE)) for row in query.rows(connection, missing))
+    return found
 
 
 def read_change_sets(
@@ -244,7 +259,7 @@ def _with_identity() -> Select[Any]:
 def latest(label: str, *within: ColumnElement[bool], limit: int | None = None) -> Select[Any]:
     """Each artifact's last change in the label within some bounds, in the order of the api_ids.
 
-    The database walks the primary key and keeps the last of each artifact: asking of each change
+    The database walks an index and keeps the last of each artifact: asking of each change
     whether a newer one exists, PostgreSQL took a thousand times as long before it had statistics.
 
     Args:
@@ -272,6 +287,12 @@ def latest(label: str, *within: ColumnElement[bool], limit: int | None = None) -
     )
 
 
+def until(revision: int) -> ColumnElement[bool]:
+    """Changes up to a revision, for `latest`: by a sum, since no index is to be walked for it."""
+    # A database that takes the primary key for it has to sort the whole label for each page.
+    return schema.changes.c.REVISION + literal_column("0") <= revision
+
+
 def _held(
     connection: Connection, label: str, revision: int, api_ids: list[str]
 ) -> dict[str, Entry]:
@@ -279,9 +300,7 @@ def _held(
     held: dict[str, Entry] = {}
     table = schema.changes
     for some in chunked(sorted(api_ids)):
-        rows = connection.execute(
-            latest(label, table.c.REVISION <= revision, table.c.API_ID.in_(some))
-        )
+        rows = connection.execute(latest(label, until(revision), table.c.API_ID.in_(some)))
         held.update(
             (row.API_ID, entry_of(row, identity_of(row))) for row in rows if is_published(row)
         )

@@ -6,6 +6,7 @@ has the same text however many there are. The others take a list of rows, and IN
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,11 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["IN_VALUES", "Among", "insert_rows"]
+__all__ = ["IN_VALUES", "Among", "insert_rows", "pack_keys", "unpack_keys"]
 
 IN_VALUES: Final = 500  # values in one IN list: some drivers stop at 999 parameters
 
 _ARRAY_BYTES: Final = 64 * 1024 * 1024  # of one statement: PostgreSQL stops at 1 GiB
+_KEY_BYTES: Final = 32
 
 
 class Among:
@@ -63,6 +65,19 @@ class Among:
             yield from connection.execute(query, {**parameters, "values": some})
 
 
+def pack_keys(keys: Collection[str]) -> bytes:
+    """Claim keys, which are SHA-256 in hex, as one value of a row."""
+    return bytes.fromhex("".join(sorted(keys)))
+
+
+def unpack_keys(packed: bytes) -> frozenset[str]:
+    """The claim keys in a value that `pack_keys` made."""
+    text = packed.hex()
+    return frozenset(
+        text[start : start + 2 * _KEY_BYTES] for start in range(0, len(text), 2 * _KEY_BYTES)
+    )
+
+
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that all have the same columns."""
     if not rows:
@@ -70,7 +85,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, A
     if connection.dialect.name != "postgresql":
         # The driver's own way: SQLAlchemy takes longer to prepare a row than SQLite to write it.
         names = tuple(rows[0])
-        values = [tuple(row[name] for name in names) for row in rows]
+        values = list(map(itemgetter(*names), rows))
         statement = _insert_values(table, names, connection.dialect.paramstyle)
         connection.exec_driver_sql(statement, values)
         return

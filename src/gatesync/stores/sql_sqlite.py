@@ -17,6 +17,7 @@ from gatesync.stores.store import StoreError
 __all__ = ["sqlite_engines", "sqlite_reading_engine"]
 
 _POLL_SECONDS: Final = 0.02  # SQLite asks four times in them
+_OPENING_MILLISECONDS: Final = 5_000
 
 
 def sqlite_engines(url: URL, options: SqlOptions, _source: object = None) -> tuple[Engine, Engine]:
@@ -69,7 +70,11 @@ def _make_private(path: Path) -> None:
 
 def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say
+    # Of several that open a new file at once, one makes it a WAL; the others wait.
+    [[milliseconds]] = connection.execute("PRAGMA busy_timeout")
+    connection.execute(f"PRAGMA busy_timeout = {_OPENING_MILLISECONDS}")
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
     connection.execute("PRAGMA synchronous = FULL")  # promise 3: a commit is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
     # Pages, 32 MiB: a large commit fills the usual 4 MiB, and each would wait for a checkpoint.
