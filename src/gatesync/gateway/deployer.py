@@ -29,6 +29,7 @@ from gatesync.stores.wire import BATCH_DIGESTS
 __all__ = ["Deployer"]
 
 FETCH_BYTES: Final = 8 * 1024 * 1024  # of contents in one batch
+RESUMED_AT_ONCE: Final = 4_096  # artifacts in one swap, at most
 FETCHERS: Final = 3  # batches under way at once
 REPORT_SECONDS: Final = 1.0  # between reports while a first list is being fetched
 CONTENTS: Final = "contents"  # what failed, where it is not a label
@@ -281,13 +282,14 @@ class Deployer:
         served = [_Served(each.entry.size, each) for each in self._served_before]
         served.sort(key=lambda each: rank_of(each.wanted.entry))
         self._served_before = ()
-        for batch in in_batches(served, FETCH_BYTES, BATCH_DIGESTS):
+        for batch in in_batches(served, FETCH_BYTES, RESUMED_AT_ONCE):
             wanted = [each.wanted for each in batch]
             contents = await self._cache.contents([each.entry.digest for each in wanted])
             await self._deployment.resume(wanted, contents, self._clock(), self._random)
         self._desire()
         for log in (*self._logs.values(), *self.leaving.values()):
-            self._take(log)
+            touched, log.touched = log.touched, set()
+            self._cache.follow(log, touched)
             if log.cursor is not None:
                 self._settled[log.label] = log.cursor
         _log.info("what was served before is served again", artifacts=len(self._deployment.applied))
