@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,6 +52,10 @@ class FaultyHub:
     @property
     def connected(self) -> bool:
         return self.inner.connected
+
+    @property
+    def trouble(self) -> str:
+        return self.inner.trouble
 
     async def announce(self, label: str, message: bytes) -> None:
         if _exists(self.faults.kill_file) and isinstance(
@@ -129,11 +134,12 @@ async def faulty(
 
 
 def open_faulty_nats_hub(
-    endpoints: Sequence[str], *, user: str | None, password: str | None, name: str
+    endpoints: Sequence[str], *, user: str | None, password: str | None, name: str, **more: Any
 ) -> AbstractAsyncContextManager[EventHub]:
     """An adapter: the NATS hub, with the faults that the environment names."""
     faults = Faults(drop_file=_path_from(DROP_FILE), kill_file=_path_from(KILL_FILE))
-    return faulty(open_nats_hub(endpoints, user=user, password=password, name=name), faults)
+    opened = open_nats_hub(endpoints, user=user, password=password, name=name, **more)
+    return faulty(opened, faults)
 
 
 def _path_from(variable: str) -> Path | None:

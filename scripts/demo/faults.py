@@ -45,8 +45,8 @@ class FaultyHub:
 
 @asynccontextmanager
 async def open_faulty_hub(
-    endpoints: Sequence[str], *, user: str | None, password: str | None, name: str
+    endpoints: Sequence[str], *, user: str | None, password: str | None, name: str, **more: Any
 ) -> AsyncIterator[FaultyHub]:
     """Open the hub; an `OpenHub` like any adapter."""
-    async with open_nats_hub(endpoints, user=user, password=password, name=name) as hub:
+    async with open_nats_hub(endpoints, user=user, password=password, name=name, **more) as hub:
         yield FaultyHub(hub, Path(os.environ[FOLDER_VARIABLE]))

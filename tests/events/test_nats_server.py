@@ -106,7 +106,7 @@ async def test_nobody_may_do_more_than_that(tmp_path: Path) -> None:
                 assert not stranger.connected
                 assert not liar.connected
     assert len([entry for entry in logs if entry["event"] == "broker.refused"]) == 4
-    reasons = {entry["reason"] for entry in logs if entry["event"] == "broker.unreachable"}
+    reasons = {entry["reason"] for entry in logs if entry["event"] == "broker.login_refused"}
     assert {"Authorization Violation" in reason for reason in reasons} == {True}
 
 

@@ -9,13 +9,25 @@ An adapter is a callable like `OpenHub` named in the entry-point group `gatesync
 pass `tests/contracts/hub.py`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import msgspec
 
-__all__ = ["BUFFER_MESSAGES", "EventHub", "HubError", "Listener", "Lost", "OpenHub", "TooLarge"]
+from gatesync.events.access import BrokerAccess
+
+__all__ = [
+    "BUFFER_MESSAGES",
+    "AskAgain",
+    "EventHub",
+    "HubAddress",
+    "HubError",
+    "Listener",
+    "Lost",
+    "OpenHub",
+    "TooLarge",
+]
 
 BUFFER_MESSAGES: Final = 65_536  # 18 hours of one label's heads at one each second
 
@@ -39,6 +51,21 @@ class Lost(msgspec.Struct, frozen=True):
     why: str
 
 
+class HubAddress(msgspec.Struct, frozen=True):
+    """Where the broker is, and as whom to connect; an empty `username` is none."""
+
+    endpoints: tuple[str, ...]
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"HubAddress({self.endpoints!r})"
+
+
+AskAgain = Callable[[], Awaitable[HubAddress]]
+"""Tells where the broker is now. Raises `HubError` when nobody knows; then nothing changes."""
+
+
 class Listener(Protocol):
     """A stream of messages, in the order in which they arrived here."""
 
@@ -58,6 +85,14 @@ class EventHub(Protocol):
         """Whether a message given now has a chance to arrive."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the broker now, for people; empty when nothing is.
+
+        Why none is connected, or what a connected one does not let this client do.
+        """
+        ...
+
     async def announce(self, label: str, message: bytes) -> None:
         """Send to every gateway that listens to this label.
 
@@ -75,6 +110,9 @@ class EventHub(Protocol):
     ) -> AbstractAsyncContextManager[Listener]:
         """Listen to these labels; messages sent after entering are not missed.
 
+        Where the broker is a cluster, that holds for what is sent through the same member; the
+        others learn of a listener a moment later.
+
         At most `buffer` messages wait; when more come, all are dropped and one `Lost` stands
         in their place. A connection that was lost and restored yields a `Lost` as well. While no
         broker can be reached, entering does not wait: it yields `Lost` once there is one.
@@ -90,11 +128,20 @@ class OpenHub(Protocol):
     """What an adapter is: opens a hub for as long as it is entered.
 
     Entering neither waits for a broker nor fails without one. `name` is shown to whoever looks
-    after the broker. Raises `HubError` for an endpoint that is no address.
+    after the broker. `access` is how else to log in, and TLS. `ask_again` is asked when no broker
+    could be reached for a while: it may have moved. Raises `HubError` for an endpoint that is no
+    address.
     """
 
     def __call__(
-        self, endpoints: Sequence[str], *, user: str | None, password: str | None, name: str
+        self,
+        endpoints: Sequence[str],
+        *,
+        user: str | None,
+        password: str | None,
+        name: str,
+        access: BrokerAccess | None = None,
+        ask_again: AskAgain | None = None,
     ) -> AbstractAsyncContextManager[EventHub]:
         """Open a hub on the broker, or cluster of brokers, at these endpoints."""
         ...

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
+from gatesync.events.access import BrokerAccess
 from gatesync.events.buffer import Buffer
-from gatesync.events.hub import BUFFER_MESSAGES, EventHub, Listener
+from gatesync.events.hub import BUFFER_MESSAGES, AskAgain, EventHub, Listener
 
 __all__ = ["InProcessHub", "open_in_process_hub"]
 
@@ -20,6 +21,11 @@ class InProcessHub:
     def connected(self) -> bool:
         """Always: there is no broker that could be away."""
         return True
+
+    @property
+    def trouble(self) -> str:
+        """None, ever."""
+        return ""
 
     async def announce(self, label: str, message: bytes) -> None:
         """Send to every listener of this label."""
@@ -64,6 +70,8 @@ async def open_in_process_hub(
     user: str | None = None,
     password: str | None = None,
     name: str = "",
+    access: BrokerAccess | None = None,
+    ask_again: AskAgain | None = None,
 ) -> AsyncIterator[EventHub]:
     """Open a hub of one's own; there is nothing to connect to, so every argument is ignored."""
     yield InProcessHub()

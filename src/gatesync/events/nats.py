@@ -10,7 +10,6 @@ no moment in which messages are kept for a broker that is away, to come as old n
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -19,8 +18,17 @@ import nats.errors
 import structlog
 
 from gatesync.artifacts.names import check_node_id, label_token
+from gatesync.events.access import BrokerAccess
 from gatesync.events.buffer import Buffer
-from gatesync.events.hub import BUFFER_MESSAGES, EventHub, HubError, Listener, TooLarge
+from gatesync.events.hub import (
+    BUFFER_MESSAGES,
+    AskAgain,
+    EventHub,
+    HubAddress,
+    HubError,
+    Listener,
+    TooLarge,
+)
 from gatesync.events.nats_connection import (
     Endpoint,
     NatsConnection,
@@ -28,6 +36,8 @@ from gatesync.events.nats_connection import (
     disconnect,
     parse_endpoint,
 )
+from gatesync.events.nats_login import AccessError, read_login
+from gatesync.events.nats_trouble import Refusal, Trouble, trouble_of
 
 __all__ = ["LABEL_SUBJECT", "REPORT_SUBJECT", "NatsHub", "open_nats_hub"]
 
@@ -36,9 +46,13 @@ REPORT_SUBJECT: Final = "gatesync.report."
 
 RETRY_FIRST: Final = 0.1  # seconds; the first attempt after a loss is made at once
 RETRY_LONGEST: Final = 2.0  # seconds: well within a heartbeat (promise 1)
+RETRY_LOGIN: Final = 10.0  # seconds, where the broker refuses us: it may have to hash a password
+RETRY_REFUSED: Final = 30.0  # seconds until we ask once more for what we may not listen to
 SETTLED: Final = 1.0  # seconds; a connection that ends sooner is no reason to hurry
 FLUSH_TIMEOUT: Final = 5.0  # seconds; a broker that does not answer a PING is as good as gone
 PENDING_MAX_BYTES: Final = 8 * 1024 * 1024  # not yet written; then senders wait for the broker
+ASK_SECONDS: Final = 2.0  # without a broker, until we ask whether it has moved; a restart is over
+ASK_TIMEOUT: Final = 10.0  # seconds
 
 log = structlog.get_logger(__name__)
 
@@ -50,21 +64,26 @@ async def open_nats_hub(
     user: str | None,
     password: str | None,
     name: str,
-    tls: ssl.SSLContext | None = None,
+    access: BrokerAccess | None = None,
+    ask_again: AskAgain | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> AsyncIterator[EventHub]:
     """Open a hub on the brokers of one cluster, as `OpenHub` says.
 
     Args:
-        endpoints: `nats://host:port`, `tls://host:port` or `host:port`; tried in turn.
+        endpoints: `nats://host:port`, `tls://host:port` or `host:port`; tried in turn, from one
+            that `jitter` chooses, so that many clients share out over them.
         user: with `password`; both may also stand in an endpoint's address.
         password: never shown, in no log and in no error.
         name: of this client, in the broker's own logs.
-        tls: for brokers that ask for it; by default the system's certificates are trusted.
+        access: a token or key in place of a user, and the files of TLS. Without any, TLS is used
+            where an endpoint or the broker asks for it, and the system's certificates are trusted.
+        ask_again: tells where the broker is, after `ASK_SECONDS` without one.
         jitter: numbers of [0, 1), for the time between attempts.
     """
-    hub = NatsHub([parse_endpoint(text, user, password) for text in endpoints], name, tls, jitter)
-    task = asyncio.create_task(hub.stay_connected(), name="nats-hub")
+    address = HubAddress(tuple(endpoints), user or "", password or "")
+    hub = NatsHub(address, name, access or BrokerAccess(), ask_again, jitter)
+    task = asyncio.create_task(hub.run(), name="nats-hub")
     try:
         yield hub
     finally:
@@ -76,33 +95,44 @@ async def open_nats_hub(
 
 
 class NatsHub:
-    """The hub itself, connected while `stay_connected` runs."""
+    """The hub itself, connected while `run` runs."""
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
+        address: HubAddress,
         name: str,
-        tls: ssl.SSLContext | None,
+        access: BrokerAccess,
+        ask_again: AskAgain | None,
         jitter: Callable[[], float],
     ) -> None:
-        if not endpoints:
-            raise HubError("no broker is given; name at least one endpoint")
-        self._endpoints = endpoints
         self._name = name
-        self._tls = tls
+        self._access = access
+        self._ask_again = ask_again
         self._jitter = jitter
+        self._address = address
+        self._endpoints = self._parse(address)
         self._listening: dict[Buffer, tuple[str, ...]] = {}
         self._connection: NatsConnection | None = None
-        self._failures: dict[str, str] = {}  # why, by endpoint
+        self._failures: dict[str, Trouble] = {}  # by endpoint
+        self._names: dict[str, str] = {}  # what a subject, in lower case, is about
+        self._moved = asyncio.Event()
 
     @property
     def connected(self) -> bool:
         """Whether a broker answers."""
         return self._connection is not None and self._connection.is_connected
 
+    @property
+    def trouble(self) -> str:
+        """Why no broker answers, or what the one that does refuses; empty when all is well."""
+        connection = self._connection
+        if connection is not None and not connection.ended.is_set():
+            return "; ".join(self._told(each) for each in connection.refusals)
+        return self._why_not()
+
     async def announce(self, label: str, message: bytes) -> None:
         """Send to every gateway that listens to this label."""
-        await self._send(LABEL_SUBJECT + label_token(label), message)
+        await self._send(self._label_subject(label), message)
 
     async def report(self, node: str, message: bytes) -> None:
         """Send to every publisher. A node id that is no token of a subject is a `Problem`."""
@@ -113,7 +143,7 @@ class NatsHub:
         self, labels: Collection[str], *, buffer: int = BUFFER_MESSAGES
     ) -> AsyncIterator[Listener]:
         """Listen to these labels. Entering takes a round trip to the broker."""
-        subjects = tuple(LABEL_SUBJECT + label_token(label) for label in sorted(set(labels)))
+        subjects = tuple(self._label_subject(label) for label in sorted(set(labels)))
         async with self._listen(subjects, buffer) as listener:
             yield listener
 
@@ -123,10 +153,18 @@ class NatsHub:
         async with self._listen((REPORT_SUBJECT + ">",), buffer) as listener:
             yield listener
 
-    async def stay_connected(self) -> None:
-        """Connect, and connect again, until cancelled."""
+    async def run(self) -> None:
+        """Stay connected, wherever the broker moves to, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._stay_connected(), name="connect")
+            if self._ask_again is not None:
+                tasks.create_task(self._follow(self._ask_again), name="ask where the broker is")
+
+    async def _stay_connected(self) -> None:
+        """Connect, and connect again: at once after a loss, then with more and more time."""
         failures = 0
         while True:
+            self._moved.clear()
             for endpoint in self._endpoints:
                 began = asyncio.get_running_loop().time()
                 served = await self._connect_once(endpoint)
@@ -135,22 +173,70 @@ class NatsHub:
                     failures = -1  # the next round begins at once
             failures += 1
             if failures:
-                delay = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(failures - 1, 10))
-                await asyncio.sleep(delay * (0.5 + 0.5 * self._jitter()))
+                known = self._failures.values()
+                refused = bool(known) and all(each.is_login for each in known)
+                longest = RETRY_LOGIN if refused else RETRY_LONGEST
+                delay = min(longest, RETRY_FIRST * 2.0 ** min(failures - 1, 10))
+                try:
+                    async with asyncio.timeout(delay * (0.5 + 0.5 * self._jitter())):
+                        await self._moved.wait()
+                except TimeoutError:
+                    continue
+                failures = 0
+
+    async def _follow(self, ask_again: AskAgain) -> None:
+        """Ask where the broker is while there is none; the rest goes on meanwhile."""
+        while True:
+            await asyncio.sleep(ASK_SECONDS * (0.75 + 0.5 * self._jitter()))
+            if self.connected:
+                continue
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT):
+                    address = await ask_again()
+                if address == self._address or self.connected:
+                    continue
+                self._endpoints = self._parse(address)
+            except (HubError, TimeoutError) as error:
+                log.debug("broker.not_found", reason=str(error))
+                continue
+            log.info("broker.moved", endpoints=[each.url for each in self._endpoints])
+            self._address = address
+            self._failures.clear()
+            self._moved.set()
+
+    def _parse(self, address: HubAddress) -> list[Endpoint]:
+        # Who logs in with a key shows no user, whatever a publisher tells.
+        user = None if self._access.logs_in else address.username or None
+        password = address.password if user else None
+        found = [parse_endpoint(text, user, password) for text in address.endpoints]
+        if not found:
+            raise HubError("no broker is given; name at least one endpoint")
+        first = int(self._jitter() * len(found))
+        return found[first:] + found[:first]
 
     async def _connect_once(self, endpoint: Endpoint) -> bool:
         """One connection, from its attempt to its end. Whether there was one."""
         try:
-            connection = await connect(endpoint, name=self._name, tls=self._tls)
-        except HubError as error:
-            self._explain("broker.unreachable", endpoint, str(error))
+            connection = await connect(
+                endpoint,
+                read_login(self._access),
+                name=self._name,
+                ping_seconds=self._access.ping_seconds,
+                refused=self._warn,
+            )
+        except AccessError as error:
+            self._explain(endpoint, Trouble("broker.login_unusable", str(error)))
             return False
+        except HubError as error:
+            self._explain(endpoint, trouble_of(str(error), "broker.unreachable"))
+            return False
+        connection.has_others = len(self._endpoints) > 1
         try:
             await self._serve(connection, endpoint)
         finally:
             self._connection = None
             await disconnect(connection)
-        self._explain("broker.lost", endpoint, connection.reason)
+        self._explain(endpoint, trouble_of(connection.reason, "broker.lost"))
         return True
 
     async def _serve(self, connection: NatsConnection, endpoint: Endpoint) -> None:
@@ -165,7 +251,13 @@ class NatsHub:
         self._failures.clear()
         for listener in listening:  # now that they are subscribed: what comes next is complete
             listener.lose(f"connected to {endpoint.url}; news may have been missed")
-        await connection.ended.wait()
+        while not connection.ended.is_set():
+            try:
+                async with asyncio.timeout(RETRY_REFUSED):
+                    await connection.ended.wait()
+            except TimeoutError:
+                for listener in await connection.listen_again(FLUSH_TIMEOUT):
+                    listener.lose("the broker lets this client listen now, and did not before")
 
     @asynccontextmanager
     async def _listen(self, subjects: tuple[str, ...], limit: int) -> AsyncIterator[Listener]:
@@ -203,14 +295,32 @@ class NatsHub:
     def _usable(self) -> NatsConnection:
         connection = self._connection
         if connection is None:
-            why = "; ".join(f"{url}: {reason}" for url, reason in self._failures.items())
-            raise HubError(f"no broker is connected: {why or 'not yet, or not any more'}")
+            raise HubError(f"no broker is connected: {self._why_not()}")
         if connection.ended.is_set():
             raise HubError(f"the connection to the broker ended: {connection.reason}")
         return connection
 
-    def _explain(self, event: str, endpoint: Endpoint, reason: str) -> None:
-        """Log a reason the first time, and keep it for who wants to send meanwhile."""
-        known = self._failures.get(endpoint.url) == reason
-        (log.debug if known else log.warning)(event, endpoint=endpoint.url, reason=reason)
-        self._failures[endpoint.url] = reason
+    def _why_not(self) -> str:
+        why = "; ".join(f"{url}: {each.reason}" for url, each in self._failures.items())
+        return why or "not yet, or not any more"
+
+    def _explain(self, endpoint: Endpoint, trouble: Trouble) -> None:
+        """Log a reason the first time, and keep it for who wants to know meanwhile."""
+        known = self._failures.get(endpoint.url) == trouble
+        tell = log.debug if known else log.warning
+        tell(trouble.event, endpoint=endpoint.url, reason=trouble.reason)
+        self._failures[endpoint.url] = trouble
+
+    def _label_subject(self, label: str) -> str:
+        subject = LABEL_SUBJECT + label_token(label)
+        self._names[subject] = label
+        return subject
+
+    def _warn(self, refusal: Refusal) -> None:
+        log.warning("broker.refused", reason=self._told(refusal))
+
+    def _told(self, refusal: Refusal) -> str:
+        """A refusal with the label in place of its hash."""
+        label = self._names.get(refusal.subject)
+        about = f"label {label!r}: " if label is not None else ""
+        return about + refusal.reason

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -13,15 +13,18 @@ import structlog
 from nats.aio.client import PING_PROTO, Client
 from nats.aio.subscription import Subscription
 
+from gatesync.events.access import PING_SECONDS
 from gatesync.events.buffer import Buffer
 from gatesync.events.hub import HubError
+from gatesync.events.nats_login import Login
+from gatesync.events.nats_trouble import Refusal, refusal_of
 
 __all__ = ["Endpoint", "NatsConnection", "connect", "disconnect", "parse_endpoint"]
 
 CONNECT_TIMEOUT: Final = 2  # seconds, for each step of an attempt
 ATTEMPT_TIMEOUT: Final = 10.0  # seconds, for the attempt as a whole
 CLOSE_TIMEOUT: Final = 2.0  # seconds, to write what is still pending
-PING_INTERVAL: Final = 10  # seconds; a silent connection is given up after two unanswered PINGs
+REFUSAL_SECONDS: Final = 60.0  # that a refusal is told of, after it was last met with
 
 # What nats-py lets through when the other side is no NATS server.
 _NOT_NATS: Final = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
@@ -39,6 +42,11 @@ class Endpoint(msgspec.Struct, frozen=True):
     url: str
     user: str | None
     password: str | None
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether the address asks for TLS."""
+        return self.url.startswith("tls:")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -70,7 +78,7 @@ def parse_endpoint(text: str, user: str | None, password: str | None) -> Endpoin
 class NatsConnection(Client):
     """A client that puts messages straight into buffers, and tells when and why it ended.
 
-    Three of nats-py's inner methods are replaced; the contract suite holds that against each
+    Some of nats-py's inner methods are replaced; the contract suite holds that against each
     version of it:
 
     - `_process_msg`: nats-py gives each message an object, a queue, a task's turn and a callback.
@@ -80,15 +88,31 @@ class NatsConnection(Client):
       its PONG proves nothing about them.
     - `_process_pong`: nats-py stops reading, silently, when the PONG of a PING that nobody
       waits for any more arrives.
+    - `_process_err` and `_process_op_err`: nats-py closes in here, and to close it writes what is
+      pending, for which it waits without end where packets vanish. Whoever has the connection
+      closes it.
+    - `_process_info`: nats-py goes on in the clear, password and all, where a broker that should
+      offer TLS does not; and it ignores a new limit of payloads.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, encrypts: bool = False, refused: Callable[[Refusal], None] = lambda _: None
+    ) -> None:
         super().__init__()
         self.ended = asyncio.Event()
         self.reason = "the broker closed the connection"
+        self.has_others = False  # brokers to go to when this one is about to end
+        self._encrypts = encrypts
+        self._refused = refused
+        self._refusals: dict[Refusal, float] = {}
         self._buffers: dict[int, Buffer] = {}
         self._subscriptions: dict[Buffer, list[Subscription]] = {}
-        self._warned: set[str] = set()
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """What the broker refused in the last minute, and did not grant since."""
+        now = asyncio.get_running_loop().time()
+        return [each for each, at in self._refusals.items() if now - at < REFUSAL_SECONDS]
 
     async def listen(self, subjects: Iterable[str], buffer: Buffer) -> None:
         """Subscribe; a connection that ended meanwhile is no error, another one will come."""
@@ -132,15 +156,32 @@ class NatsConnection(Client):
             if not pong.done():
                 pong.set_result(False)
 
+    async def listen_again(self, timeout: float) -> list[Buffer]:
+        """Ask once more for what was refused; answers with who may listen now, and did not."""
+        refused = {each for each in self._refusals if each.subscribing}
+        subjects = {each.subject for each in refused}
+        again = {
+            buffer: [each for each in subscriptions if each.subject.lower() in subjects]
+            for buffer, subscriptions in self._subscriptions.items()
+        }
+        for each in refused:
+            del self._refusals[each]
+        try:
+            for subscription in [each for several in again.values() for each in several]:
+                await self._send_subscribe(subscription)
+        except nats.errors.Error as error:
+            self.end(str(error))
+        await self.settle(timeout)
+        still = {each.subject for each in self._refusals if each.subscribing}
+        return [
+            buffer
+            for buffer, several in again.items()
+            if any(each.subject.lower() not in still for each in several)
+        ]
+
     async def on_error(self, error: Exception) -> None:
-        """Note what nats-py reports: permission violations are shown, once for each."""
-        text = str(error) or type(error).__name__
-        if "permissions violation" in text:
-            if text not in self._warned:
-                self._warned.add(text)
-                log.warning("broker.refused", reason=text)
-            return
-        self.reason = text
+        """Keep what nats-py reports while it connects."""
+        self.reason = str(error) or type(error).__name__
 
     async def on_closed(self) -> None:
         """The connection is gone."""
@@ -163,15 +204,66 @@ class NatsConnection(Client):
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
+    async def _process_err(self, err_msg: str) -> None:
+        refusal = refusal_of(err_msg)
+        if refusal is None:
+            self.end(err_msg.strip("'"))
+            return
+        known = refusal in self._refusals
+        self._refusals[refusal] = asyncio.get_running_loop().time()
+        if not known:
+            self._refused(refusal)
 
-async def connect(endpoint: Endpoint, *, name: str, tls: ssl.SSLContext | None) -> NatsConnection:
+    async def _process_op_err(self, e: Exception) -> None:
+        self.end(str(e) or type(e).__name__)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._encrypts and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise nats.errors.Error(
+                    "the broker offers no TLS, which this client insists on; give the broker a "
+                    "certificate, or write nats:// without tls_ and without tls_ keys"
+                )
+            info["tls_required"] = True  # nats-py encrypts by this
+        if not initial_connection and "max_payload" in info:
+            self._max_payload = info["max_payload"]
+        if not initial_connection and info.get("ldm") and self.has_others:
+            self.end("the broker is about to end (lame duck mode)")
+        # Without the addresses of the cluster's other members: see docs/decisions/0022.
+        await super()._process_info({**info, "connect_urls": None}, initial_connection)
+
+
+async def connect(
+    endpoint: Endpoint,
+    login: Login,
+    *,
+    name: str,
+    ping_seconds: float = PING_SECONDS,
+    refused: Callable[[Refusal], None] = lambda _: None,
+) -> NatsConnection:
     """Connect to one broker.
+
+    Args:
+        endpoint: where it is.
+        login: who we are, beside the endpoint's user.
+        name: of this client, in the broker's own logs.
+        ping_seconds: between two PINGs; when one is not answered by the next, that is the end.
+        refused: told what the broker does not let this client do, once for each.
 
     Raises:
         HubError: with the reason, when it cannot be reached or refuses us.
     """
-    connection = NatsConnection()
-    options: dict[str, Any] = {"tls": tls} if tls is not None else {}
+    encrypts = login.encrypts or endpoint.encrypts
+    connection = NatsConnection(encrypts=encrypts, refused=refused)
+    connection._public_nkey = login.nkey
+    options: dict[str, Any] = {"ping_interval": ping_seconds}  # nats-py says int, and sleeps it
+    if login.tls is not None:
+        options["tls"] = login.tls
+    if login.server_name is not None:
+        options["tls_hostname"] = login.server_name
+    if login.jwt is not None:
+        jwt = login.jwt.encode()
+        options["user_jwt_cb"] = lambda: jwt
     try:
         async with asyncio.timeout(ATTEMPT_TIMEOUT):
             await connection.connect(
@@ -179,13 +271,15 @@ async def connect(endpoint: Endpoint, *, name: str, tls: ssl.SSLContext | None) 
                 name=name,
                 user=endpoint.user,
                 password=endpoint.password,
+                token=login.token,
+                signature_cb=login.sign,
                 error_cb=connection.on_error,
                 closed_cb=connection.on_closed,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # else nats-py tries for ever, in here
                 reconnect_time_wait=0,
                 connect_timeout=CONNECT_TIMEOUT,
-                ping_interval=PING_INTERVAL,
+                max_outstanding_pings=1,
                 # No limits of nats-py's own: when it waits in them, it swallows cancellation.
                 # NatsHub keeps what is pending small.
                 pending_size=0,
@@ -195,26 +289,46 @@ async def connect(endpoint: Endpoint, *, name: str, tls: ssl.SSLContext | None) 
     except (nats.errors.Error, OSError) as error:  # TimeoutError is an OSError
         reason = connection.reason if isinstance(error, nats.errors.NoServersError) else error
         await disconnect(connection)
-        raise HubError(str(reason) or "no answer in time") from None
+        raise HubError(_said(reason)) from None
     except _NOT_NATS as error:
         await disconnect(connection)
         raise HubError(f"what listens there does not speak NATS ({error})") from None
     except BaseException:
         await disconnect(connection)
         raise
+    if not connection.is_connected:
+        await disconnect(connection)
+        raise HubError("the connection was closed during the login")
     return connection
+
+
+def _said(reason: object) -> str:
+    """What went wrong, without the marks of who said it."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return f"the broker's certificate is refused: {reason.verify_message}"
+    if isinstance(reason, ssl.SSLError):
+        return f"TLS with the broker failed: {reason.reason or reason}"
+    text = str(reason).removeprefix("nats: ").strip("'\"")
+    return text or "no answer in time"
 
 
 async def disconnect(connection: NatsConnection) -> None:
     """End a connection, whatever state it is in, and the tasks that nats-py has for it."""
+    if connection.ended.is_set():  # the other side is gone; nothing more can be written to it
+        _abort(connection)
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()
             await connection.ended.wait()
     except TimeoutError:  # it takes no more bytes: give up those that are not written
-        writer = getattr(connection._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-            await asyncio.sleep(0)  # the socket is closed in the next turn
+        _abort(connection)
     except (OSError, nats.errors.Error) as error:
         log.debug("broker.close_failed", reason=str(error))
+        _abort(connection)
+    await asyncio.sleep(0)  # a socket is closed in the next turn
+
+
+def _abort(connection: NatsConnection) -> None:
+    writer = getattr(connection._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
