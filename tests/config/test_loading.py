@@ -265,6 +265,7 @@ def test_the_own_database_goes_before_the_packs(reading: Reading) -> None:
         ),
         ("apim.gateway.environment = [{name = 'A', username = 'a:b', password = 'p'}]", "a ':'"),
         ("apim.gateway.environment = [{name = 'A', username = 'a'}]", "no password"),
+        ("apim.gateway.environment = [{name = 'A', password = 'caf\u00e9'}]", "no token has"),
         ("gatesync.gateway.type = 'test'", '"hybrid", "production", "sandbox"'),
         ("gatesync.gateway = {admin_token = 'same', push_token = 'same'}", "is the admin_token"),
         ("database.sync_runtime_artifacts_db.url = 'jdbc:sqlite:'", "must name a file"),

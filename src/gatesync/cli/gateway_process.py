@@ -31,7 +31,7 @@ from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.cli.saving_locally import saved_locally
 from gatesync.cli.state_line import state_line
-from gatesync.config import ConfigError, Loaded, Settings, load, load_adapter
+from gatesync.config import ConfigError, Loaded, Secret, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
 from gatesync.config.settings import GatewaySettings, RetrievalMode
@@ -45,6 +45,7 @@ from gatesync.gateway.cache import CacheInUseError, open_cache
 from gatesync.gateway.crash_guard import CautiousEngine, cautious
 from gatesync.gateway.installation import Installation, guarded, read_installation
 from gatesync.gateway.lag import LAG_SECONDS
+from gatesync.gateway.receiving import with_events
 from gatesync.gateway.staleness import StalenessRule
 from gatesync.gateway.starting import StartUp
 from gatesync.private_file import write_private_file
@@ -91,7 +92,8 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
     gateway = settings.gateway
     heartbeat = settings.heartbeat_interval_ms / 1000
     url = settings.event_hub.service_url
-    admin_token = gateway.admin_token.reveal() if gateway.admin_token else _admin_token(settings)
+    admin_token = _own_token(settings, gateway.admin_token, "admin")
+    push_token = _own_token(settings, gateway.push_token, "push")
     reads = reads_from(settings)
     open_engine = load_adapter("gatesync.engines", gateway.engine, "gatesync.gateway.engine")
     installation = _installation(gateway.home)
@@ -118,15 +120,18 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             retriever=retriever,
             start=_start_up(gateway),
             cache=cache,
+            endpoint_type=gateway.type.value,
             loads=loads_of(settings),
             forgive=careful.forgive,
             lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
             staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
             saved=engine if isinstance(engine, SavingEngine) else None,
         )
-        app = Guard(
-            agent.app(), authenticate, ADMIN_REQUEST_BYTES, open_paths=OPEN_PATHS, passwords=True
+        app = agent.app()
+        operators = Guard(
+            app, authenticate, ADMIN_REQUEST_BYTES, open_paths=OPEN_PATHS, passwords=True
         )
+        app = with_events(app, operators, push_token)
         async with serve(app, gateway.listen.host, gateway.listen.port) as port:
             _log.info(
                 "gateway started",
@@ -203,13 +208,15 @@ def node_token(settings: Settings) -> str:
     return text
 
 
-def _admin_token(settings: Settings) -> str:
-    """The token of the admin HTTP, made at the first start and kept with mode 0600."""
-    path = settings.data / "admin.token"
+def _own_token(settings: Settings, given: Secret | None, whose: str) -> str:
+    """A token of this gateway's HTTP: as given, or made at the first start, with mode 0600."""
+    if given is not None:
+        return given.reveal()
+    path = settings.data / f"{whose}.token"
     if not path.exists():
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private_file(path, secrets.token_urlsafe(32).encode() + b"\n")
-    return read_secret_file(path, "gatesync.gateway.admin_token").reveal()
+    return read_secret_file(path, f"gatesync.gateway.{whose}_token").reveal()
 
 
 def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[EventHub | None]:

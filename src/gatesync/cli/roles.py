@@ -30,6 +30,7 @@ from gatesync.private_file import write_private_file
 from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
+from gatesync.publisher.pushing import Environment, Pusher
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
 from gatesync.stores.store import Saver, StoreError
@@ -68,11 +69,14 @@ async def publisher_role(
     listen = settings.publisher.listen
     async with _open_store(settings) as saver, _open_hub(settings) as (hub, address):
         name = f"{settings.server.node_id}-{os.getpid()}"
+        heartbeat = settings.heartbeat_interval_ms / 1000
+        pusher = Pusher(_environments(settings), heartbeat=heartbeat)
         publisher = Publisher(
             saver,
             hub,
             name,
-            heartbeat=settings.heartbeat_interval_ms / 1000,
+            heartbeat=heartbeat,
+            pusher=pusher,
             retention=settings.publisher.retention_revisions,
             retention_age=settings.publisher.retention_age_ms / 1000,
         )
@@ -83,6 +87,9 @@ async def publisher_role(
             publishing = publisher.committer.store_error or "good"
             connected = "none" if hub is None else "connected" if hub.connected else "lost"
             said = {"store": error or "good", "publishing": publishing, "event_hub": connected}
+            if environments := pusher.statuses():  # told; one that is down is no reason to drain
+                answer = sum(each.answers for each in environments)
+                said["environments"] = f"{answer} of {len(environments)} answer"
             return not error, said
 
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
@@ -168,6 +175,19 @@ def _make_data(settings: Settings) -> None:
     except OSError as error:
         reason = f"{settings.data} cannot be made: {error.strerror}"
         raise ConfigError([ConfigProblem(reason, "gatesync.data")]) from error
+
+
+def _environments(settings: Settings) -> list[Environment]:
+    """Where events are pushed to directly."""
+    if not settings.publisher.publish_directly_to_gateway:
+        return []
+    return [
+        Environment(
+            each.name, each.service_url, each.labels, each.type, each.username, each.password
+        )
+        for each in settings.environments
+        if each.service_url is not None
+    ]
 
 
 @asynccontextmanager

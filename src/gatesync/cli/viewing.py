@@ -20,6 +20,7 @@ from gatesync.publisher.answers import (
     VerificationAnswer,
 )
 from gatesync.publisher.fleet import NodeStatus
+from gatesync.publisher.pushing import EnvironmentStatus
 from gatesync.web.client import HttpClient
 
 __all__ = ["list_artifacts", "show_gateways", "verify"]
@@ -65,6 +66,9 @@ def show_gateways(target: Target, output: Output, *, watch: bool) -> int:
         output.table(_GATEWAY_COLUMNS, rows)
     else:
         output.line("no gateway has reported to this publisher yet")
+    if answer.environments:
+        output.line("")
+        output.table(_ENVIRONMENT_COLUMNS, _environment_rows(answer.environments))
     return 0
 
 
@@ -96,6 +100,9 @@ def verify(target: Target, output: Output, timeout: float) -> int:
 
 
 _GATEWAY_COLUMNS: Final = ("GATEWAY", "LABEL", "STATE", "REVISION", "ARTIFACTS", "PROOF", "WHY")
+_ENVIRONMENT_COLUMNS: Final = (
+    *("ENVIRONMENT", "LABEL", "STATE", "REVISION", "NODE", "ANSWERED", "WHY"),
+)
 
 
 def _gateway_rows(nodes: Sequence[NodeStatus], heads: Sequence[Head]) -> list[tuple[Any, ...]]:
@@ -122,6 +129,25 @@ def _gateway_rows(nodes: Sequence[NodeStatus], heads: Sequence[Head]) -> list[tu
             )
         if not node.labels:
             rows.append((node.node, "-", "lost" if node.lost else "starting", "-", "-", "-", ""))
+    return rows
+
+
+def _environment_rows(environments: Sequence[EnvironmentStatus]) -> list[tuple[Any, ...]]:
+    """How this publisher's pushing goes; the time is since the last answer."""
+    rows: list[tuple[Any, ...]] = []
+    now = int(time.time() * 1000)
+    for each in environments:
+        state, why = "answers", each.doubt
+        if each.failures:
+            state, why = "failing", each.reason
+        elif not each.answered_at:
+            state = "starting"
+        elif each.doubt:
+            state = "doubtful"
+        answered = ago(max(0, now - each.answered_at)) if each.answered_at else "-"
+        for label in each.labels:
+            revision = each.revisions.get(label, "-")
+            rows.append((each.name, label, state, revision, each.node or "-", answered, why))
     return rows
 
 

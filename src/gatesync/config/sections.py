@@ -31,6 +31,7 @@ from gatesync.config.settings import (
     TrafficManagerSettings,
     WhenStale,
 )
+from gatesync.secret import Secret
 
 __all__ = ["known_keys", "read_settings"]
 
@@ -226,6 +227,9 @@ def _environments(reader: Reader, *, pushes: bool) -> tuple[EnvironmentSettings,
             table.warn("service_url", "is not there, so nothing is pushed to this environment")
         if username and ":" in username:
             table.problem("username", "holds a ':', which Basic authentication cannot send")
+        if password and not username and not _is_token(password):
+            reason = "holds a line break or a letter that no token has; with a username it may"
+            table.problem("password", reason)
         if username and password is None:
             table.problem("username", "has no password beside it; a token is a password alone")
         found.append(
@@ -244,6 +248,11 @@ def _environments(reader: Reader, *, pushes: bool) -> tuple[EnvironmentSettings,
             )
         )
     return tuple(found)
+
+
+def _is_token(password: Secret) -> bool:
+    """Whether a header can hold it as it is."""
+    return password.reveal().isascii() and password.reveal().isprintable()
 
 
 @cache

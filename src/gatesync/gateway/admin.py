@@ -5,6 +5,7 @@
     GET  /v1/held/content    one of them, byte for byte
     POST /v1/redeploy        deploy one anew, or all
     POST /v1/undeploy        undeploy one until its next change
+    POST /v1/events          for publishers alone, see `receiving`
 
 WSO2's names for the same are in `wso2_admin`.
 """
@@ -16,9 +17,11 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.params import FromQuery, JSONBody
 
-from gatesync.gateway import wso2_admin
+from gatesync.artifacts.errors import FormatError
+from gatesync.gateway import receiving, wso2_admin
 from gatesync.gateway.health import FORMAT, GatewayStatus
 from gatesync.gateway.operating import Operator
+from gatesync.gateway.receiving import BusyError, Receiver
 from gatesync.gateway.selecting import Selection, SelectionError
 from gatesync.stores.wire import ProblemAnswer
 from gatesync.web.app import AppState, NotFoundError, make_app
@@ -74,10 +77,11 @@ class _NotDoneError(Exception):
         super().__init__("; ".join(self.reasons))
 
 
-def admin_app(operator: Operator, state: AppState) -> Litestar:
-    """The admin application, to be put behind a `Guard` with `OPEN_PATHS`."""
+def admin_app(operator: Operator, state: AppState, receiver: Receiver) -> Litestar:
+    """The admin application, to be put behind a `Guard` with `OPEN_PATHS`, and `with_events`."""
     app = make_app("gatesync gateway", _HANDLERS, state, _explain)
     app.state.operator = operator
+    app.state.receiver = receiver
     return app
 
 
@@ -168,12 +172,17 @@ _HANDLERS: Final = [
     get_content,
     post_redeploy,
     post_undeploy,
+    *receiving.HANDLERS,
     *wso2_admin.HANDLERS,
 ]
 
 
 def _explain(error: Exception) -> tuple[int, Any] | None:
     match error:
+        case FormatError():
+            return 400, ProblemAnswer("invalid", (str(error),))
+        case BusyError():
+            return 503, ProblemAnswer("busy", (str(error),))
         case SelectionError():
             return error.status, ProblemAnswer(error.code, (str(error),))
         case _NotDoneError():

@@ -18,10 +18,12 @@ from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.cache import Cache
 from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.desired import Desired, Loads, loads_all
+from gatesync.gateway.endpoint_types import EndpointRule
 from gatesync.gateway.health import GatewayStatus, Health, HealthView, SavedTree
 from gatesync.gateway.informer import Informer
 from gatesync.gateway.metrics import GatewayMetrics
 from gatesync.gateway.operating import Operator
+from gatesync.gateway.receiving import Inbox, Receiver
 from gatesync.gateway.reporting import Reporter, inventory_of
 from gatesync.gateway.staleness import StalenessRule
 from gatesync.gateway.starting import StartUp
@@ -67,6 +69,7 @@ class Agent:
         open_hub: opens the broker's hub.
         start: how it starts, and how long it waits before it tries again.
         cache: what it keeps on its own disk; None for nothing.
+        endpoint_type: hybrid, production or sandbox: which APIs it serves.
         loads: which tenants are loaded.
         forgive: told what an operator redeploys; None is everything.
         staleness: how old the last proof of a label may be, and what follows.
@@ -89,6 +92,7 @@ class Agent:
         lag_seconds: float = 0.0,
         start: StartUp | None = None,
         cache: Cache | None = None,
+        endpoint_type: str = "hybrid",
         loads: Loads = loads_all,
         forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         staleness: StalenessRule | None = None,
@@ -100,6 +104,8 @@ class Agent:
         self.engine = engine
         self.metrics = GatewayMetrics()
         self._client = client
+        self.inbox = Inbox()
+        self._receiver = Receiver(self.inbox, node, endpoint_type)
         self._verified: deque[str] = deque(maxlen=VERIFICATIONS)
         self._verifications: asyncio.Queue[str] = asyncio.Queue()
         self.reporter = Reporter(
@@ -109,9 +115,10 @@ class Agent:
             labels,
             retriever or HttpRetriever(client),
             open_hub,
-            Deployment(Desired(labels, loads), engine, start.delay),
+            Deployment(Desired(labels, loads), engine, start.delay, EndpointRule(endpoint_type)),
             start=start,
             cache=cache,
+            inbox=self.inbox,
             loads=loads,
             forgive=forgive,
             on_settled=self.reporter.changed,
@@ -152,7 +159,7 @@ class Agent:
             return health.ready, health
 
         operator = Operator(self.informer, self.engine, self._view)
-        return admin_app(operator, AppState(ready, self.metrics.registry))
+        return admin_app(operator, AppState(ready, self.metrics.registry), self._receiver)
 
     def _verify(self, verification: str) -> None:
         if verification not in self._verified:

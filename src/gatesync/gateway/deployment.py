@@ -17,6 +17,7 @@ from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.model import DEPLOY_ORDER
 from gatesync.engines.engine import Deployable, Engine, EngineError
 from gatesync.gateway.desired import Desired, Skipped, Wanted
+from gatesync.gateway.endpoint_types import EndpointRule
 
 __all__ = ["Deployment", "Failure", "Missing", "rank_of"]
 
@@ -63,6 +64,7 @@ class Deployment:
         desired: what the labels want, empty yet.
         engine: what to deploy into.
         delay: how long what the engine refuses is left alone.
+        rule: which APIs fit this gateway's type; all if it is not given.
 
     Attributes:
         desired: what the labels want; change it through `put`.
@@ -76,7 +78,9 @@ class Deployment:
         looks_elsewhere: whether another label of this node may have what one removes.
     """
 
-    def __init__(self, desired: Desired, engine: Engine, delay: Delay) -> None:
+    def __init__(
+        self, desired: Desired, engine: Engine, delay: Delay, rule: EndpointRule | None = None
+    ) -> None:
         self.desired = desired
         self.applied: dict[str, Wanted] = {}
         self.waiting: dict[str, Wanted] = {}
@@ -88,6 +92,7 @@ class Deployment:
         self.looks_elsewhere = False
         self._engine = engine
         self._delay = delay
+        self._rule = rule or EndpointRule()
         self._unsettled: set[str] = set()
         self._doubtful: set[str] = set()  # what the engine may not hold as `applied` says
         self._overdue: set[str] = set()  # what the engine could not undeploy
@@ -130,7 +135,7 @@ class Deployment:
         self._unsettled = set()
         deploy: list[tuple[Wanted, bytes]] = []
         undeploy: list[str] = []
-        for api_id, wanted in self._in_order(due):
+        for api_id, wanted in self._in_order(due, contents):
             if wanted is None:
                 undeploy += self._undeployed(api_id)
                 continue
@@ -167,6 +172,7 @@ class Deployment:
             (each, contents[each.entry.digest])
             for each in sorted(served, key=lambda each: rank_of(each.entry))
             if each.entry.digest in contents
+            and not self._rule.why_not(each.entry, contents[each.entry.digest])
         ]
         self._unsettled.update(each.entry.api_id for each, _ in batch)
         if batch:
@@ -213,7 +219,7 @@ class Deployment:
         """
         found = []
         for api_id in api_ids:
-            case = self.desired.decide(api_id)
+            case = self._case(api_id, {})
             if isinstance(case, Wanted):
                 self.withheld[api_id] = case.entry
                 self._unsettled.add(api_id)
@@ -230,7 +236,7 @@ class Deployment:
     def strays(self) -> set[str]:
         """What the engine holds, from an earlier process it may be, and is not to be served."""
         others = set(self._engine.api_ids()) - self.applied.keys()
-        return {each for each in others if not isinstance(self.desired.decide(each), Wanted)}
+        return {each for each in others if not isinstance(self._case(each, {}), Wanted)}
 
     def processed(self, label: str, revision: int) -> int:
         """The revision up to which every change of the label is applied, failed or skipped."""
@@ -264,15 +270,27 @@ class Deployment:
         """Undeploy what nobody asked for."""
         await self._engine.apply([], [each for each in api_ids if each not in self.applied])
 
-    def _in_order(self, due: Iterable[str]) -> list[tuple[str, Wanted | None]]:
+    def _in_order(
+        self, due: Iterable[str], contents: Mapping[str, bytes]
+    ) -> list[tuple[str, Wanted | None]]:
         """What to do about each: what others need first, and what goes after all that comes."""
-        decided = [(api_id, self._decide(api_id)) for api_id in due]
+        decided = [(api_id, self._decide(api_id, contents)) for api_id in due]
         last = len(DEPLOY_ORDER) + 1
         decided.sort(key=lambda each: last if each[1] is None else rank_of(each[1].entry))
         return decided
 
-    def _decide(self, api_id: str) -> Wanted | None:
+    def _case(self, api_id: str, contents: Mapping[str, bytes]) -> Wanted | Skipped | None:
+        """What is to become of this one, as far as that can be told with these contents."""
         case = self.desired.decide(api_id)
+        if case is None:
+            self._rule.forget(api_id)
+        elif isinstance(case, Wanted):
+            reason = self._rule.why_not(case.entry, contents.get(case.entry.digest))
+            return Skipped(case.label, case.entry, reason) if reason else case
+        return case
+
+    def _decide(self, api_id: str, contents: Mapping[str, bytes]) -> Wanted | None:
+        case = self._case(api_id, contents)
         self.skipped.pop(api_id, None)
         withheld = self.withheld.get(api_id)
         if withheld is not None:

@@ -10,6 +10,7 @@ leads to the store (promise 1).
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,12 +30,14 @@ from gatesync.events.messages import (
     contents_of,
     decode_announcement,
 )
+from gatesync.events.pushed import MadeOf
 from gatesync.gateway.cache import Cache
 from gatesync.gateway.deployer import Deployer
 from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.desired import Loads, loads_all
 from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
+from gatesync.gateway.receiving import Inbox
 from gatesync.gateway.starting import Mode, StartUp
 from gatesync.gateway.waiting import wait_for
 from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
@@ -53,6 +56,7 @@ class Pulse(msgspec.Struct):
     """Counts and times that status and metrics show. Times are on the monotonic clock."""
 
     events: int = 0
+    pushed: int = 0
     refused_events: int = 0
     lost: int = 0
     pulls: int = 0
@@ -85,6 +89,7 @@ class Informer:
         deployment: what is served.
         start: how this node starts, and how long it waits before it tries again.
         cache: what it keeps on its own disk; None for nothing.
+        inbox: where events come in that publishers push; None where none can.
         loads: which tenants are loaded.
         forgive: told what an operator redeploys; None is everything.
         on_applied: called with the seconds from publish to applied, of changes that events brought.
@@ -110,6 +115,7 @@ class Informer:
         heartbeat: float = 5.0,
         start: StartUp | None = None,
         cache: Cache | None = None,
+        inbox: Inbox | None = None,
         loads: Loads = loads_all,
         forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         lag_seconds: float = 0.0,
@@ -125,6 +131,7 @@ class Informer:
         self.cache = cache
         self._retriever = retriever
         self._open_hub = open_hub
+        self._inbox = inbox
         self._on_verification = on_verification
         self._lag = Lag(lag_seconds, clock)
         self._random = random
@@ -172,6 +179,8 @@ class Informer:
         await self._deployer.remember()
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._listen(), name="listen")
+            if self._inbox is not None:
+                self._tasks.create_task(self._hear_pushed(self._inbox), name="hear pushed events")
             self._tasks.create_task(self._deployer.fetch(), name="fetch")
             self._tasks.create_task(self._beat(), name="heartbeat")
             self._tasks.create_task(self._look_elsewhere(), name="look elsewhere")
@@ -226,19 +235,34 @@ class Informer:
                 for label in self.logs:
                     self._want(label, Decision.ASK, "reconnect")
                 continue
-            try:
-                announcement = decode_announcement(message)
-            except FormatError as error:
-                self.pulse.refused_events += 1
-                _log.warning("an event was refused", reason=str(error))
-                continue
-            self.pulse.events += 1
-            if isinstance(announcement, HeadsAnnounced):
-                self._hear_heads(announcement.heads, announcement.verification)
-            elif announcement.change_set.label in self.logs:
-                await self._hear_change(announcement)
+            with contextlib.suppress(FormatError):  # counted and logged
+                await self._hear_message(message)
 
-    async def _hear_change(self, announced: ChangeAnnounced) -> None:
+    async def _hear_pushed(self, inbox: Inbox) -> None:
+        while True:
+            pushed = await inbox.next()
+            self.pulse.pushed += 1
+            try:
+                pushed.made(await self._hear_message(pushed.message))
+            except FormatError as error:
+                pushed.refused(error)
+
+    async def _hear_message(self, message: bytes) -> MadeOf:
+        """Act on an event, whichever way it came. Raises `FormatError` for what is none."""
+        try:
+            announcement = decode_announcement(message)
+        except FormatError as error:
+            self.pulse.refused_events += 1
+            _log.warning("an event was refused", reason=str(error))
+            raise
+        self.pulse.events += 1
+        if isinstance(announcement, HeadsAnnounced):
+            return self._hear_heads(announcement.heads, announcement.verification)
+        if announcement.change_set.label not in self.logs:
+            return MadeOf.NOT_MINE
+        return await self._hear_change(announcement)
+
+    async def _hear_change(self, announced: ChangeAnnounced) -> MadeOf:
         started = self._clock()
         change_set = announced.change_set
         log, pull = self.logs[change_set.label], self._pulls[change_set.label]
@@ -248,12 +272,14 @@ class Informer:
         if decision is Decision.TAKEN:
             self._prove(log.label, started)
             await self._take(log, announced)
-        elif decision is Decision.OLD:
-            return  # promise 7
-        elif pull.running:
+            return MadeOf.TAKEN
+        if decision is Decision.OLD:
+            return MadeOf.KNOWN  # promise 7
+        if pull.running:
             self._keep(pull, announced)
         else:
             self._want(log.label, decision, "event-gap")
+        return MadeOf.ASKING
 
     async def _take(self, log: LabelLog, announced: ChangeAnnounced) -> None:
         """Deploy what an event brought, and note how long the way from the publisher was."""
@@ -270,13 +296,15 @@ class Informer:
         label = change_set.label
         return label not in self.logs or self.processed_up_to(label) >= change_set.revision
 
-    def _hear_heads(self, heads: Iterable[Head], verification: str) -> None:
+    def _hear_heads(self, heads: Iterable[Head], verification: str) -> MadeOf:
         """Take a heartbeat. Only one that fits is a proof; nothing is removed on its word."""
-        now = self._clock()
+        now, made = self._clock(), MadeOf.NOT_MINE
         for head in heads:
             log = self.logs.get(head.label)
             if log is None:
                 continue
+            if made is MadeOf.NOT_MINE:
+                made = MadeOf.KNOWN
             decision = log.offer_head(head)
             if decision is Decision.TAKEN:
                 self.pulse.heard = now
@@ -285,8 +313,10 @@ class Informer:
             elif decision is not Decision.OLD:
                 self._lag.hear(log.label, head.cursor)
                 self._want(log.label, decision, "heartbeat")
+                made = MadeOf.ASKING
         if verification:
             self._on_verification(verification)
+        return made
 
     async def _beat(self) -> None:
         """Ask for heads when no heartbeat came, and retry what was set aside."""

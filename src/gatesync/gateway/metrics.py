@@ -32,13 +32,18 @@ WHYS: Final = ("start", "event-gap", "reconnect", "heartbeat", "head-query", "hi
 
 _COUNTS: Final = {
     "events": "events heard",
+    "pushed": "of these, what publishers pushed",
     "refused_events": "events or contents that were refused",
     "lost": "times that events may have been missed",
     "lists": "whole lists taken from the store",
     "head_queries": "times the store was asked for heads",
     "store_failures": "questions that the store did not answer",
 }
-_NAMES: Final = {"refused_events": "events_refused", "lost": "events_lost"}
+_NAMES: Final = {
+    "refused_events": "events_refused",
+    "lost": "events_lost",
+    "pushed": "events_pushed",
+}
 
 _LABELS: Final[dict[str, tuple[str, Callable[[LabelStatus], float]]]] = {
     "revision": ("newest revision that is known", lambda each: each.revision),

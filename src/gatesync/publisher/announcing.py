@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from gatesync.artifacts.changes import ChangeSet
+from gatesync.artifacts.changes import ChangeSet, Head
 from gatesync.artifacts.planning import Publish, SaveRequest
 from gatesync.events.hub import EventHub, HubError, TooLarge
 from gatesync.events.messages import HeadsAnnounced, announce_change, encode
+from gatesync.publisher.pushing import Pusher
 from gatesync.stores.store import SaveOutcome, Saver, StoreError
 
 __all__ = ["Announcer"]
@@ -28,7 +29,9 @@ class Announcer:
 
     Args:
         saver: whose heads are announced.
-        hub: None where there is no broker; gateways ask for heads themselves then.
+        hub: None where there is no broker; gateways ask for heads themselves then, unless they
+            are pushed to.
+        pusher: tells environments directly, broker or not.
         publisher: this process's id.
         followed: the labels that gateways follow, used already or not.
         heartbeat: seconds between heartbeats.
@@ -42,6 +45,7 @@ class Announcer:
         hub: EventHub | None,
         publisher: str,
         *,
+        pusher: Pusher | None = None,
         followed: Callable[[], Collection[str]] = tuple,
         heartbeat: float = 5.0,
         wall_clock: Callable[[], float] = time.time,
@@ -52,6 +56,7 @@ class Announcer:
         self._store_error = ""
         self._asked_at: float | None = None
         self._saver = saver
+        self.pusher = pusher or Pusher()
         self._hub = hub
         self._publisher = publisher
         self._followed = followed
@@ -72,8 +77,6 @@ class Announcer:
 
     async def saved(self, request: SaveRequest, outcome: SaveOutcome) -> None:
         """Announce what was just saved, with the contents where they are small."""
-        if self._hub is None:
-            return
         contents = {
             item.entry.digest: item.content
             for items in request.sets
@@ -107,27 +110,34 @@ class Announcer:
         self._asked_at = self._clock()
         try:
             heads = await self._saver.labels()
-            if unused := set(self._followed()) - {head.label for head in heads}:
+            followed = {*self._followed(), *self.pusher.labels}
+            if unused := followed - {head.label for head in heads}:
                 heads += (await self._saver.heads(unused)).values()
         finally:
             self._asked_at = None
+        self.pusher.heads(heads, self._encoded)
         if self._hub is None:
             return
         for head in heads:
-            announced = HeadsAnnounced(
-                (head,), self._publisher, int(self._wall_clock() * 1000), self.verification
-            )
             try:
-                await self._hub.announce(head.label, encode(announced))
+                await self._hub.announce(head.label, self._encoded((head,)))
             except HubError as error:
                 self._failed(error)
                 return
 
+    def _encoded(self, heads: tuple[Head, ...]) -> bytes:
+        now = int(self._wall_clock() * 1000)
+        return encode(HeadsAnnounced(heads, self._publisher, now, self.verification))
+
     async def _announce(self, change_set: ChangeSet, contents: dict[str, bytes]) -> None:
-        assert self._hub is not None
+        if self._hub is None and change_set.label not in self.pusher.labels:
+            return
+        message = encode(announce_change(change_set, contents))
+        self.pusher.change(change_set, message)  # returns at once: nobody waits for an environment
+        if self._hub is None:
+            return
         try:
-            announced = announce_change(change_set, contents)
-            await self._hub.announce(change_set.label, encode(announced))
+            await self._hub.announce(change_set.label, message)
         except TooLarge as error:  # a change set of very many artifacts: heads tell of it now
             self._failed(error)
             self.beat()

@@ -5,6 +5,7 @@ import msgspec
 from gatesync.artifacts.changes import Entry, Head
 from gatesync.events.messages import Drift
 from gatesync.publisher.fleet import NodeStatus, Receipt
+from gatesync.publisher.pushing import EnvironmentStatus
 from gatesync.stores.store import History
 from gatesync.stores.wire import WIRE_FORMAT
 
@@ -77,10 +78,11 @@ class HistoryAnswer(msgspec.Struct, frozen=True):
 
 
 class GatewaysAnswer(msgspec.Struct, frozen=True):
-    """Every gateway, and the heads to compare it with."""
+    """Every gateway, and the heads to compare it with; and how this publisher's pushing goes."""
 
     gateways: tuple[NodeStatus, ...]
     heads: tuple[Head, ...]
+    environments: tuple[EnvironmentStatus, ...] = ()
     format: str = WIRE_FORMAT
 
 

@@ -294,10 +294,11 @@ async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
 
 @get("/v1/gateways")
 async def get_gateways(request: _Ask) -> GatewaysAnswer:
-    """Every gateway that reported, with what it said last."""
+    """Every gateway that reported, with what it said last; and every environment."""
     _operator(request)
     heads = tuple(await _publisher(request).saver.labels())
-    return GatewaysAnswer(tuple(_publisher(request).fleet.nodes()), heads)
+    environments = _publisher(request).announcer.pusher.statuses()
+    return GatewaysAnswer(tuple(_publisher(request).fleet.nodes()), heads, tuple(environments))
 
 
 @get("/v1/receipts")

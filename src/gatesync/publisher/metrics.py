@@ -4,7 +4,7 @@ docs/metrics.md says what each name means.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -16,6 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gatesync import __version__
+from gatesync.publisher.pushing import EnvironmentStatus
 from gatesync.publisher.service import Publisher
 
 __all__ = ["publisher_metrics"]
@@ -45,6 +46,7 @@ class _PublisherCollector(Collector):
         }
         for name, (text, value) in counts.items():
             yield CounterMetricFamily(f"gatesync_publisher_{name}", text, value=value)
+        yield from _environments(announcer.pusher.statuses())
         nodes = self._publisher.fleet.nodes()
         gateways = GaugeMetricFamily(
             "gatesync_publisher_gateways", "gateways by state", labels=["state"]
@@ -53,6 +55,27 @@ class _PublisherCollector(Collector):
         gateways.add_metric(["reporting"], len(nodes) - lost)
         gateways.add_metric(["lost"], lost)
         yield gateways
+
+
+def _environments(statuses: Sequence[EnvironmentStatus]) -> Iterator[Metric]:
+    """Where this publisher pushes to; nothing where it pushes to none."""
+    if not statuses:
+        return
+    answers = GaugeMetricFamily(
+        "gatesync_publisher_environment_answers",
+        "1 if the environment answered the last push",
+        labels=["environment"],
+    )
+    pushes = CounterMetricFamily(
+        "gatesync_publisher_pushes",
+        "events and heads, by what became of them",
+        labels=["environment", "outcome"],
+    )
+    for each in statuses:
+        answers.add_metric([each.name], each.answers)
+        for outcome in ("sent", "failed", "dropped"):
+            pushes.add_metric([each.name, outcome], getattr(each, outcome))
+    yield from (answers, pushes)
 
 
 def publisher_metrics(

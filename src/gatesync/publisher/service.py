@@ -18,6 +18,7 @@ from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.answers import Held, Verdict, Verification
 from gatesync.publisher.committing import Committer
 from gatesync.publisher.fleet import Fleet, ReceiptStatus
+from gatesync.publisher.pushing import Pusher
 from gatesync.publisher.requests import (
     ChangeAnswer,
     ChangeRequest,
@@ -54,6 +55,7 @@ class Publisher:
         hub: the broker, or None.
         publisher_id: this process among several on one store.
         heartbeat: seconds.
+        pusher: pushes to environments directly; None for events only.
         retention: revisions of each label that are kept, with their contents.
         retention_age: seconds for which a revision is kept in any case.
         wall_clock: seconds since 1970.
@@ -66,6 +68,7 @@ class Publisher:
         publisher_id: str,
         *,
         heartbeat: float = 5.0,
+        pusher: Pusher | None = None,
         retention: int = 1_000,
         retention_age: float = 0.0,
         wall_clock: Callable[[], float] = time.time,
@@ -76,6 +79,7 @@ class Publisher:
             saver,
             hub,
             publisher_id,
+            pusher=pusher,
             followed=lambda: self.fleet.labels(),
             heartbeat=heartbeat,
             wall_clock=wall_clock,
@@ -93,6 +97,7 @@ class Publisher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.committer.run(), name="commit")
             tasks.create_task(self.announcer.run(), name="announce")
+            tasks.create_task(self.announcer.pusher.run(), name="push")
             tasks.create_task(self._compact(), name="compact")
             if self._hub is not None:
                 tasks.create_task(self._hear_reports(self._hub), name="reports")
