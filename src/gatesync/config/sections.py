@@ -7,17 +7,16 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from gatesync.config import kinds
 from gatesync.config.addresses import Address
 from gatesync.config.database import read_database
+from gatesync.config.event_hub import read_event_hub
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
 from gatesync.config.settings import (
     EndpointType,
     EnvironmentSettings,
-    EventHubSettings,
     GatewaySettings,
     LocalDrift,
     LogFormat,
@@ -41,7 +40,6 @@ TRAFFIC_MANAGER_LISTEN = "127.0.0.1:9642"
 OFFSET_MAX = 50_000  # every default port stays below 65,536
 STALE_HEARTBEATS = 12  # a minute by default: a failover or a restart is over by then
 _MIB = 1024 * 1024
-_NATS_SCHEMES = ("nats", "tls")
 
 
 def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
@@ -67,7 +65,9 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         publisher=publisher,
         gateway=_gateway(reader, offset, folder, heartbeat_ms),
         traffic_manager=_traffic_manager(reader, offset, folder),
-        event_hub=_event_hub(reader, publisher.listen, folder),
+        event_hub=read_event_hub(
+            reader, f"http://{_reachable(publisher.listen)}", folder, heartbeat_ms
+        ),
         database=read_database(reader, data, folder),
         environments=_environments(reader, pushes=publisher.publish_directly_to_gateway),
     )
@@ -181,34 +181,6 @@ def _traffic_manager(reader: Reader, offset: int, folder: Path) -> TrafficManage
     return TrafficManagerSettings(
         listen=ours.read("listen", kinds.listen(offset), TRAFFIC_MANAGER_LISTEN),
         binary=ours.optional("binary", kinds.path_in(folder)),
-    )
-
-
-def _event_hub(reader: Reader, publisher: Address, folder: Path) -> EventHubSettings:
-    wso2 = reader.section("apim.event_hub")
-    ours = reader.section("gatesync.event_hub")
-    endpoints = wso2.read("event_listening_endpoints", kinds.endpoints, [])
-    spoken = tuple(url for url in endpoints if urlsplit(url).scheme in _NATS_SCHEMES)
-    if spoken != endpoints:
-        wso2.warn(
-            "event_listening_endpoints",
-            "names WSO2's AMQP broker, which gatesync does not speak; those endpoints are not "
-            "used. gatesync's traffic manager speaks NATS: write nats://HOST:PORT or "
-            "tls://HOST:PORT, or leave the key out and the publisher is asked",
-        )
-    return EventHubSettings(
-        enable=wso2.read("enable", kinds.boolean, True),
-        service_url=wso2.derived(
-            "service_url",
-            kinds.http_url,
-            f"http://{_reachable(publisher)}",
-            "from gatesync.publisher.listen",
-        ),
-        event_listening_endpoints=spoken,
-        username=wso2.optional("username", kinds.text),
-        password=wso2.optional("password", kinds.secret),
-        credentials_file=ours.optional("credentials_file", kinds.path_in(folder)),
-        adapter=ours.read("adapter", kinds.text, "nats"),
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from gatesync.config.addresses import Address
 from gatesync.config.problems import ConfigProblem
+from gatesync.events.access import BrokerAccess
 from gatesync.secret import Secret, SecretUrl
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_source import SqlSource
@@ -159,7 +160,8 @@ class EventHubSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How gateways and publishers meet. `service_url` names a publisher and has no `/` at its end.
 
     `event_listening_endpoints` holds `nats://` and `tls://` URLs only; when it is empty the
-    publisher is asked for the broker. `credentials_file` is the traffic manager's.
+    publisher is asked for the broker. `credentials_file` is the traffic manager's. `access` is
+    how else to log in, and TLS.
     """
 
     enable: bool
@@ -168,6 +170,7 @@ class EventHubSettings(msgspec.Struct, frozen=True, kw_only=True):
     username: str | None
     password: Secret | None
     credentials_file: Path | None
+    access: BrokerAccess
     adapter: str
 
 
