@@ -85,7 +85,7 @@ def export_labels(
 def export_gateway(url: str, token_file: Path | None, to: Path, form: Form, output: Output) -> int:
     """Export what a running gateway serves; answers with the exit code."""
     check_free(to)
-    target = Target(url, _gateway_token(token_file))
+    target = Target((url,), _gateway_token(token_file))
 
     async def conversation() -> Exported:
         async with open_session(target) as client:

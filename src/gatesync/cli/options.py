@@ -32,7 +32,8 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 PublisherOption = Annotated[
-    str | None, typer.Option("--publisher", help="its URL; else GATESYNC_PUBLISHER")
+    list[str] | None,
+    typer.Option("--publisher", help="its URL, repeatable: the next one is tried where one fails"),
 ]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", "-l", help="repeatable")]
 WaitOption = Annotated[

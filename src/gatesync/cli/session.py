@@ -1,19 +1,21 @@
 """Who the command line talks to, and how it says no.
 
-The publisher's URL and token come from the options, from `GATESYNC_PUBLISHER` and
+The publishers' URLs and the token come from the options, from `GATESYNC_PUBLISHER` and
 `GATESYNC_TOKEN`, or from the `client.toml` that a publisher of this folder wrote.
 """
 
 import asyncio
 import os
+import sys
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from gatesync.cli.failover import FailoverClient, NoneAnsweredError
 from gatesync.cli.running import EXIT_UNREACHABLE, EXIT_WRONG
 from gatesync.config import Secret
 from gatesync.private_file import write_private_file
@@ -37,19 +39,23 @@ class CommandError(Exception):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A publisher, and the token for it."""
+    """Publishers on one store, the first to be asked first, and the token for them."""
 
-    url: str
+    urls: tuple[str, ...]
     token: Secret | None
 
 
-def find_target(publisher: str | None, environ: dict[str, str] | None = None) -> Target:
-    """Whom to talk to. Raises `CommandError` for a client file that cannot be read."""
+def find_target(publishers: Sequence[str] | None, environ: dict[str, str] | None = None) -> Target:
+    """Whom to talk to; several URLs may stand in one text, with commas or spaces between them.
+
+    Raises `CommandError` for a client file that cannot be read.
+    """
     environ = dict(os.environ) if environ is None else environ
     known = _read_client_file(CLIENT_FILE)
-    url = publisher or environ.get("GATESYNC_PUBLISHER") or known.get("publisher") or DEFAULT_URL
+    given = " ".join(publishers or ()) or environ.get("GATESYNC_PUBLISHER", "")
+    urls = given.replace(",", " ").split() or [known.get("publisher") or DEFAULT_URL]
     token = environ.get("GATESYNC_TOKEN") or known.get("token")
-    return Target(url, Secret(token) if token else None)
+    return Target(tuple(dict.fromkeys(urls)), Secret(token) if token else None)
 
 
 def write_client_file(path: Path, url: str, token: str | None) -> None:
@@ -63,17 +69,21 @@ def write_client_file(path: Path, url: str, token: str | None) -> None:
 
 @asynccontextmanager
 async def open_session(target: Target, timeout: float = 60.0) -> AsyncIterator[HttpClient]:
-    """Open a client to the publisher.
+    """Open a client to the publisher, or to several as one.
 
-    Raises `CommandError` where the URL is none.
+    Raises `ValueError` where a URL is none.
     """
     token = target.token.reveal() if target.token else None
-    try:
-        opening = open_client(target.url, token, timeout=timeout)
-    except ValueError as error:
-        raise CommandError(EXIT_WRONG, str(error)) from None
-    async with opening as client:
-        yield client
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(open_client(url, token, timeout=timeout))
+            for url in target.urls
+        ]
+        yield clients[0] if len(clients) == 1 else FailoverClient(clients, _tell_next)
+
+
+def _tell_next(reason: str, url: str) -> None:
+    print(f"gatesync: {reason}; trying {url}", file=sys.stderr)
 
 
 def call(target: Target, work: Callable[[HttpClient], Awaitable[_T]]) -> _T:
@@ -91,11 +101,13 @@ def call(target: Target, work: Callable[[HttpClient], Awaitable[_T]]) -> _T:
         return asyncio.run(conversation())
     except UnreachableError as error:
         reason = "start one with 'gatesync up', or name one with --publisher or GATESYNC_PUBLISHER"
-        raise CommandError(EXIT_UNREACHABLE, str(error), reason) from None
+        tried = error.reasons if isinstance(error, NoneAnsweredError) else (str(error),)
+        raise CommandError(EXIT_UNREACHABLE, *tried, reason) from None
     except AnsweredError as error:
         if error.status in {401, 403}:
+            said = error.reasons if len(target.urls) == 1 else (str(error),)  # which one says so
             where = "set GATESYNC_TOKEN, or run in the folder whose publisher wrote client.toml"
-            raise CommandError(EXIT_WRONG, *error.reasons, where) from None
+            raise CommandError(EXIT_WRONG, *said, where) from None
         unreachable = error.status >= 500
         raise CommandError(
             EXIT_UNREACHABLE if unreachable else EXIT_WRONG, *error.reasons
