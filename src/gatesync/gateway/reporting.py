@@ -24,6 +24,7 @@ from gatesync.events.messages import (
 )
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.informer import Informer
+from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of
 
 __all__ = ["Reporter", "inventory_of"]
 
@@ -42,6 +43,7 @@ class Reporter:
         engine: the engine's name.
         admin_url: where this node's admin HTTP is reached, for people.
         send: posts an encoded report to a publisher, for when no broker can carry it.
+        staleness: how old the last proof of a label may be.
     """
 
     def __init__(
@@ -52,15 +54,18 @@ class Reporter:
         send: Callable[[bytes], Awaitable[None]],
         *,
         heartbeat: float = 5.0,
+        staleness: StalenessRule | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.informer: Informer
         self.failures = 0
+        self._error = ""  # what keeps reports from being delivered
         self._node = node
         self._engine = engine
         self._admin_url = admin_url
         self._send = send
         self._heartbeat = heartbeat
+        self._rule = staleness or StalenessRule()
         self._clock = clock
         self._started = clock()
         self._incarnation = str(uuid.uuid4())
@@ -72,15 +77,17 @@ class Reporter:
         self._retiring = False
 
     def changed(self, labels: Collection[str], took_us: int) -> None:
-        """Have these labels reported as soon as the loop comes round."""
-        self._waiting.update(labels)
-        self._took.update(dict.fromkeys(labels, took_us))
-        self._due.set()
+        """Have these labels reported as soon as the loop comes round.
+
+        `took_us`: microseconds that the change took; in a report 0 stands for no change.
+        """
+        self._took.update(dict.fromkeys(labels, max(1, took_us)))
+        self._report_soon(labels)
 
     def verified(self, inventory: Inventory) -> None:
         """Have the answer to a verification reported, with everything else."""
         self._inventories.append(inventory)
-        self.changed(self.informer.logs, 0)
+        self._report_soon(self.informer.logs)
 
     def renew(self) -> None:
         """Have publishers forget what was reported so far: this node follows fewer labels now."""
@@ -113,6 +120,10 @@ class Reporter:
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await self._deliver(self._report((), None, leaving=True))
 
+    def _report_soon(self, labels: Collection[str]) -> None:
+        self._waiting.update(labels)
+        self._due.set()
+
     async def _say(self, labels: Collection[str]) -> None:
         """Send one report, or one for each inventory; what was not delivered is kept."""
         while True:
@@ -134,14 +145,21 @@ class Reporter:
                 await self._send(message)
         except (HubError, OSError) as error:
             self.failures += 1
-            _log.warning("a report was not delivered", reason=str(error))
+            if str(error) != self._error:  # told once, not at each heartbeat of an outage
+                _log.warning("reports are not delivered", reason=str(error))
+            self._error = str(error)
             return False  # the next heartbeat says it all again
+        if self._error:
+            _log.info("reports are delivered again")
+            self._error = ""
         return True
 
     def _report(
         self, labels: Collection[str], inventory: Inventory | None, *, leaving: bool = False
     ) -> NodeReport:
         self._sequence += 1
+        informer = self.informer
+        ages = {label: self._age(label) for label in informer.logs}
         return NodeReport(
             node=self._node,
             incarnation=self._incarnation,
@@ -153,14 +171,23 @@ class Reporter:
             labels=tuple(self._label(label) for label in labels),
             leaving=leaving,
             verification=inventory,
+            status=readiness_of(informer.ready, ages, self._rule).status,
+            mode=informer.mode,
         )
+
+    def _age(self, label: str) -> float | None:
+        """Seconds since the label's last proof; None where there was none yet."""
+        proof = self.informer.proofs.get(label)
+        return None if proof is None else max(0.0, self._clock() - proof)
 
     def _label(self, label: str) -> LabelReport:
         log, deployment = self.informer.logs[label], self.informer.deployment
         now = self._clock()
         revision = log.cursor.revision if log.cursor else 0
-        proof = self.informer.proofs.get(label)
+        age = self._age(label)
         failed = [each for each in deployment.failed.values() if each.wanted.label == label]
+        # The newest travel: whoever waits for a change must hear of its failures.
+        failed.sort(key=lambda each: each.wanted.entry.revision, reverse=True)
         skipped = [each for each in deployment.skipped.values() if each.label == label]
         # What is retained, or was removed a moment ago, is set aside and no longer an entry.
         aside = {each.wanted.entry.api_id for each in failed} | {e.entry.api_id for e in skipped}
@@ -172,7 +199,7 @@ class Reporter:
             digest=log.digest,
             count_applied=len(log.entries) - len(aside & log.entries.keys()),
             took_us=self._took.pop(label, 0),
-            proof_age_ms=None if proof is None else max(0, int((now - proof) * 1000)),
+            proof_age_ms=None if age is None else int(age * 1000),
             held=len(log.retained),
             exceptions=tuple(
                 ApplyException(
@@ -182,10 +209,13 @@ class Reporter:
                     reason=each.reason,
                     attempt=each.attempt,
                     next_try_ms=max(0, int((each.next_try - now) * 1000)),
+                    artifact=str(each.wanted.entry.identity),
                 )
                 for each in failed[:LISTED]
             ),
             skipped=tuple(Skipped(each.entry.api_id, each.reason) for each in skipped[:LISTED]),
+            failed=len(failed),
+            stale=is_stale(age, self._rule.max_seconds),
         )
 
 
