@@ -36,7 +36,7 @@ async def test_one_refused_artifact_is_reported_and_the_others_go_on() -> None:
         await cluster.publish("L", [publish("menu", "2"), publish("bread"), publish("ham")])
         failed = await receipt(cluster, "n1", ReceiptStatus.FAILED, within=1)
         assert "bad endpoint" in failed.reason
-        assert id_of("menu") in failed.reason
+        assert "api menu 1.0.0" in failed.reason
         assert node.serves("bread")
         assert node.serves("ham")
         assert node.serves("menu", "1"), "what was served before goes on serving"

@@ -39,6 +39,7 @@ GATEWAY_LISTEN = "127.0.0.1:9641"
 TRAFFIC_MANAGER_LISTEN = "127.0.0.1:9642"
 OFFSET_MAX = 50_000  # every default port stays below 65,536
 STALE_HEARTBEATS = 12  # a minute by default: a failover or a restart is over by then
+WEEK_MS = 7 * kinds.DAY_MS
 _MIB = 1024 * 1024
 
 
@@ -90,11 +91,17 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
         publish_directly_to_gateway=wso2.read("publish_directly_to_gateway", kinds.boolean, True),
         listen=ours.read("listen", kinds.listen(offset), PUBLISHER_LISTEN),
         retention_revisions=ours.read("retention_revisions", kinds.whole(1, 1_000_000_000), 1_000),
-        retention_age_ms=ours.read("retention_age", kinds.milliseconds(0), 0),
+        retention_age_ms=ours.read("retention_age", _days(0), 0),
+        forget_nodes_after_ms=ours.read("forget_nodes_after", _days(60_000), WEEK_MS),
         request_max_bytes=ours.read(
             "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
         ),
     )
+
+
+def _days(minimum: int) -> kinds.Kind[int]:
+    """A duration in milliseconds that may well be months."""
+    return kinds.whole(minimum, 3_650 * kinds.DAY_MS, "a whole number of milliseconds")
 
 
 def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> GatewaySettings:

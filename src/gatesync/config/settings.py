@@ -98,6 +98,7 @@ class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
     publish_directly_to_gateway: bool
     retention_revisions: int
     retention_age_ms: int
+    forget_nodes_after_ms: int
     request_max_bytes: int
 
 

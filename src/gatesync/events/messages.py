@@ -77,7 +77,8 @@ Announcement = ChangeAnnounced | HeadsAnnounced
 class ApplyException(msgspec.Struct, frozen=True, gc=False):
     """An artifact that a node could not apply. `next_try_ms`: milliseconds until the next try.
 
-    A reason of more than 500 characters is cut.
+    `artifact` is its kind, name and version, for people. A reason of more than 500 characters is
+    cut.
     """
 
     api_id: str
@@ -86,6 +87,7 @@ class ApplyException(msgspec.Struct, frozen=True, gc=False):
     reason: str
     attempt: Count
     next_try_ms: Count
+    artifact: str = ""
 
     def __post_init__(self) -> None:
         if len(self.reason) > REASON_MAX_CHARACTERS:
@@ -106,7 +108,8 @@ class LabelReport(msgspec.Struct, frozen=True, gc=False):
     `desired` is the revision that it follows, `digest` the label's digest there; every change
     set up to `applied` is processed. `took_us`: microseconds from the receipt of the change to
     applied. `proof_age_ms`: milliseconds since it last knew that it was in step, None for never.
-    `held`: removals that wait for confirmation.
+    `held`: removals that wait for confirmation. `stale`: the node finds its proof too old.
+    `exceptions` and `skipped` are the newest 100 of `failed` and of all that are skipped.
     """
 
     label: str
@@ -120,6 +123,8 @@ class LabelReport(msgspec.Struct, frozen=True, gc=False):
     held: Count = 0
     exceptions: tuple[ApplyException, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    failed: Count = 0
+    stale: bool = False
 
 
 class Drift(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +167,8 @@ class NodeReport(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="r
     """What a gateway says of itself (promise 9).
 
     `incarnation` is a UUID made when its process started, `sequence` rises with each report:
-    within one incarnation the higher one is the news. `leaving` is its last word.
+    within one incarnation the higher one is the news. `leaving` is its last word. `status` and
+    `mode` are what its readiness says: ready, stale, starting...; sync, async or cache.
     """
 
     node: str
@@ -175,6 +181,8 @@ class NodeReport(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="r
     labels: tuple[LabelReport, ...]
     leaving: bool = False
     verification: Inventory | None = None
+    status: str = ""
+    mode: str = ""
     format: Literal["gatesync.report/1"] = REPORT_FORMAT
 
 

@@ -1,85 +1,49 @@
 """The gateways as a publisher knows them: from their reports, and from their silence.
 
 What is asked of a fleet is answered from the last report of each node and a short memory of when
-its watermarks rose (promise 9). Nothing here is persisted: nodes say it all again each heartbeat.
+its watermarks rose (promise 9). The nodes say what they hold again each heartbeat; dates, and who
+is lost since when, are kept in the receipt book (`booking`), which all publishers share.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
 
 from gatesync.artifacts.changes import Cursor, Head
-from gatesync.events.messages import Inventory, LabelReport, NodeReport
+from gatesync.events.messages import Inventory, NodeReport
+from gatesync.publisher.nodes import (
+    BookedNode,
+    KnownLabel,
+    KnownNode,
+    differs,
+    encode_booked,
+    merged_rises,
+)
+from gatesync.publisher.receipts import (
+    NodeStatus,
+    Receipt,
+    ReceiptStatus,
+    Silence,
+    receipt_of,
+)
 
 __all__ = ["Fleet", "NodeStatus", "Receipt", "ReceiptStatus"]
 
-WATERMARKS: Final = 64  # rises remembered per node and label, to date a receipt
 LOST_HEARTBEATS: Final = 3  # a node silent for this many is lost
+UNHEARD_HEARTBEATS: Final = 5  # the same for one that others hear: the book is a little late
 LEFT: Final = 256  # processes that said goodbye, whose late reports are known as such
 INVENTORIES: Final = 8  # answers kept of a node: two verifications may cross each other
-RETIRED: Final = 16  # earlier processes of a node whose late reports are known as such
-
-
-class ReceiptStatus(StrEnum):
-    """How far a node is with a change."""
-
-    APPLIED = "applied"
-    FAILED = "failed"
-    WAITING = "waiting"
-    HELD = "held"
-    LOST = "lost"
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """What one node did about one revision of a label.
-
-    `at` is milliseconds since 1970 by this publisher's clock, when its report came;
-    `took_us` microseconds on the node's own clock; 0 where unknown.
-    """
-
-    node: str
-    status: ReceiptStatus
-    at: int = 0
-    took_us: int = 0
-    reason: str = ""
-
-
-class NodeStatus(msgspec.Struct, frozen=True):
-    """One node, for `gatesync gateways`. Times are milliseconds."""
-
-    node: str
-    engine: str
-    version: str
-    admin_url: str
-    uptime_ms: int
-    silent_ms: int
-    lost: bool
-    labels: tuple[LabelReport, ...]
-
-
-class _Label(msgspec.Struct):
-    report: LabelReport
-    rises: deque[tuple[int, int, int]]  # revision, at, took_us
-
-
-class _Node(msgspec.Struct):
-    report: NodeReport
-    heard: float
-    started: float  # of its process, at the latest, on our clock
-    labels: dict[str, _Label]
-    retired: deque[str]
-    inventories: dict[str, Inventory] = {}  # the newest last
 
 
 class Fleet:
-    """Every gateway that reported to this publisher.
+    """Every gateway that reported to this publisher, or to another one that keeps the same book.
 
-    `version` rises with each report that was taken.
+    `version` rises with each news. `unbooked` are the nodes of which more is known than the book
+    may have, by name; whoever books them takes them out.
 
     Args:
         heartbeat: seconds between a node's reports.
@@ -94,63 +58,159 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._nodes: dict[str, _Node] = {}
+        self.version = 0
+        self.waiting = 0  # how many wait for news
+        self.unbooked: set[str] = set()
+        self._nodes: dict[str, KnownNode] = {}
         self._left: deque[str] = deque(maxlen=LEFT)
         self._heartbeat = heartbeat
         self._clock = clock
         self._wall_clock = wall_clock
+        self._listening_since = clock()
         self._changed = asyncio.Event()
-        self.version = 0
 
-    def receive(self, report: NodeReport) -> None:
-        """Take a report; one that is older than what is known changes nothing (promise 7)."""
+    def receive(self, report: NodeReport, *, everywhere: bool = False) -> None:
+        """Take a report; one that is older than what is known changes nothing (promise 7).
+
+        Nothing here takes longer where there are more nodes. `everywhere`: it came through the
+        hub, so that every publisher has it.
+        """
         if report.incarnation in self._left:
             return
+        now = self._clock()
         node = self._nodes.get(report.node)
-        started = self._clock() - report.uptime_ms / 1000
+        started = now - report.uptime_ms / 1000
         if node is None:
-            node = _Node(report, self._clock(), started, {}, deque(maxlen=RETIRED))
-            self._nodes[report.node] = node
+            node = self._nodes[report.node] = _new_node(report, started)
+            self.unbooked.add(report.node)
         elif report.incarnation != node.report.incarnation:
             # The later start is the node that lives; a late report looks younger than it is.
             late = report.incarnation in node.retired or started <= node.started
-            if late and not self._lost(node):
+            if late and not self._is_lost(node):
                 return
-            node.retired.append(node.report.incarnation)
-            node.labels.clear()
-            node.started = started
+            _begin_anew(node, started)
+            self.unbooked.add(report.node)
         elif report.sequence <= node.report.sequence:
             return
         if report.leaving:
-            del self._nodes[report.node]
+            self._drop(report.node)
             self._left.append(report.incarnation)
         else:
-            node.started = min(node.started, started)
-            node.report = report
-            node.heard = self._clock()
-            if report.verification is not None:
-                node.inventories[report.verification.id] = report.verification
-                while len(node.inventories) > INVENTORIES:
-                    del node.inventories[next(iter(node.inventories))]
-            for each in report.labels:
-                self._receive_label(node, each)
-        self.version += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
+            self._take(node, report, now, started, everywhere)
+        self._news()
+
+    def _take(
+        self, node: KnownNode, report: NodeReport, now: float, started: float, everywhere: bool
+    ) -> None:
+        node.started = min(node.started, started)
+        node.heard, node.heard_at = now, int(self._wall_clock() * 1000)
+        node.here, node.everywhere, node.given_up = True, everywhere, False
+        if report.verification is not None:
+            node.inventories[report.verification.id] = report.verification
+            while len(node.inventories) > INVENTORIES:
+                del node.inventories[next(iter(node.inventories))]
+        news = (report.status, report.version) != (node.report.status, node.report.version)
+        for each in report.labels:
+            news = node.receive_label(each, report.sequence, node.heard_at) or news
+        if news:
+            self.unbooked.add(report.node)
+        node.report = msgspec.structs.replace(report, labels=(), verification=None)
+
+    def merge(self, booked: BookedNode) -> None:
+        """Take what the book has of a node, unless that process said goodbye here."""
+        report, name = booked.report, booked.report.node
+        if report.incarnation in self._left:
+            return
+        now, wall = self._clock(), self._wall_clock()
+        started = now - (wall - booked.started_at / 1000)
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _new_node(report, started)
+            self._adopt(node, booked)
+        elif report.incarnation == node.report.incarnation:
+            if _says_more(node, booked):
+                self.unbooked.add(name)
+            else:
+                self.unbooked.discard(name)
+            self._adopt(node, booked)
+        elif report.incarnation not in node.retired and (
+            started > node.started or (self._is_lost(node) and booked.heard_at > node.heard_at)
+        ):
+            _begin_anew(node, started)
+            self._adopt(node, booked)
+            self.unbooked.discard(name)
+        else:
+            self.unbooked.add(name)  # what is in the book is an earlier process
+        self._news()
+
+    def _adopt(self, node: KnownNode, booked: BookedNode) -> None:
+        for each in booked.labels:
+            known = node.labels.get(each.report.label)
+            if known is not None and known.report.epoch == each.report.epoch:
+                known.rises = merged_rises(known.rises, each.rises)
+                if each.sequence > known.sequence:
+                    known.report, known.sequence = each.report, each.sequence
+            elif known is None or each.sequence > known.sequence:
+                rises = merged_rises((), each.rises)
+                node.labels[each.report.label] = KnownLabel(each.report, each.sequence, rises)
+        if booked.heard_at >= node.heard_at:
+            if booked.heard_at > node.heard_at:
+                node.here, node.everywhere = False, booked.everywhere
+            node.heard_at = booked.heard_at
+            node.heard = self._clock() - (self._wall_clock() - booked.heard_at / 1000)
+            node.given_up = booked.lost
+        if booked.report.sequence > node.report.sequence:
+            node.report = booked.report
+
+    def left_elsewhere(self, name: str, incarnation: str) -> None:
+        """The book lost a node that was in it: another publisher heard its goodbye."""
+        node = self._nodes.get(name)
+        if node is not None and node.report.incarnation == incarnation:
+            self._drop(name)
+            self._news()
+
+    def booked(self, name: str) -> tuple[int, bytes] | None:
+        """When a node was heard, in milliseconds since 1970, and it all as the book keeps it."""
+        node = self._nodes.get(name)
+        if node is None:
+            return None
+        age = self._clock() - node.started
+        started_at = int((self._wall_clock() - age) * 1000)
+        return node.heard_at, encode_booked(node, started_at=started_at, lost=self._is_lost(node))
+
+    def pulses(self) -> list[tuple[str, int, bool, bool]]:
+        """Of each node its name, when it was heard, whether everywhere, and whether it is lost."""
+        return [
+            (name, node.heard_at, node.everywhere, self._is_lost(node))
+            for name, node in self._nodes.items()
+        ]
+
+    def incarnation(self, name: str) -> str:
+        """Which process of a node is the living one; empty where there is none."""
+        node = self._nodes.get(name)
+        return node.report.incarnation if node else ""
+
+    def forget(self, before: int) -> None:
+        """Forget the nodes that were last heard before this, in milliseconds since 1970."""
+        for name in [name for name, node in self._nodes.items() if node.heard_at < before]:
+            self._drop(name)
+            self._news()
 
     async def change(self, version: int, seconds: float) -> None:
-        """Wait until a report brings more than `version`, but no longer than this."""
+        """Wait until there is more news than `version`, but no longer than this."""
         if self.version != version:
             return
+        self.waiting += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
             pass
+        finally:
+            self.waiting -= 1
 
     def nodes(self) -> list[NodeStatus]:
         """Every node, by name."""
-        now = self._clock()
         return [
             NodeStatus(
                 node=name,
@@ -158,9 +218,12 @@ class Fleet:
                 version=node.report.version,
                 admin_url=node.report.admin_url,
                 uptime_ms=node.report.uptime_ms,
-                silent_ms=int((now - node.heard) * 1000),
-                lost=self._lost(node),
+                silent_ms=self._silent_ms(node),
+                lost=self._is_lost(node),
                 labels=tuple(node.labels[label].report for label in sorted(node.labels)),
+                heard_at=node.heard_at,
+                status=node.report.status,
+                mode=node.report.mode,
             )
             for name, node in sorted(self._nodes.items())
         ]
@@ -178,9 +241,16 @@ class Fleet:
     def receipts(self, label: str, cursor: Cursor, first: int = 0) -> list[Receipt]:
         """What each node of a label did about the revisions from `first` to that at `cursor`."""
         return [
-            self._receipt(name, node, node.labels[label], cursor, first)
+            receipt_of(
+                name,
+                known.report,
+                known.rises,
+                Silence(self._silent_ms(node), self._is_lost(node)),
+                cursor,
+                first,
+            )
             for name, node in sorted(self._nodes.items())
-            if label in node.labels
+            if (known := node.labels.get(label)) is not None
         ]
 
     def in_step(self, head: Head) -> list[str]:
@@ -191,43 +261,52 @@ class Fleet:
             if receipt.status is ReceiptStatus.APPLIED
         ]
 
-    def _receive_label(self, node: _Node, report: LabelReport) -> None:
-        known = node.labels.get(report.label)
-        if known is None or known.report.epoch != report.epoch:
-            known = node.labels[report.label] = _Label(report, deque(maxlen=WATERMARKS))
-        last = known.rises[-1][0] if known.rises else -1
-        if report.applied > last:
-            known.rises.append((report.applied, int(self._wall_clock() * 1000), report.took_us))
-        elif report.applied < last:
-            known.rises.clear()
-        known.report = report
+    def nearly_lost(self) -> Collection[str]:
+        """Who may be lost soon, unless another publisher hears it."""
+        soon = self._clock() - (LOST_HEARTBEATS - 1) * self._heartbeat
+        return [k for k, node in self._nodes.items() if node.heard < soon and not node.given_up]
 
-    def _lost(self, node: _Node) -> bool:
-        return self._clock() - node.heard > LOST_HEARTBEATS * self._heartbeat
+    def _is_lost(self, node: KnownNode) -> bool:
+        if node.given_up:
+            return True
+        limit = LOST_HEARTBEATS if node.here else UNHEARD_HEARTBEATS
+        heard = max(node.heard, self._listening_since)
+        return self._clock() - heard > limit * self._heartbeat
 
-    def _receipt(
-        self, name: str, node: _Node, label: _Label, cursor: Cursor, first: int
-    ) -> Receipt:
-        report = label.report
-        reached = report.epoch == cursor.epoch and report.applied >= cursor.revision
-        if reached:
-            failed = [e for e in report.exceptions if first <= e.revision <= cursor.revision]
-            if failed:
-                why = failed[0]
-                reason = (
-                    f"{why.api_id}: {why.reason} (attempt {why.attempt}, "
-                    f"next in {why.next_try_ms / 1000:.1f} s)"
-                )
-                return Receipt(name, ReceiptStatus.FAILED, reason=reason)
-            rise = next((r for r in label.rises if r[0] >= cursor.revision), None)
-            at, took = (rise[1], rise[2]) if rise else (0, 0)
-            if report.held:
-                reason = (
-                    f"{report.held} removals wait for: gatesync labels confirm {report.label!r}"
-                )
-                return Receipt(name, ReceiptStatus.HELD, at, took, reason)
-            return Receipt(name, ReceiptStatus.APPLIED, at, took)
-        silent = self._clock() - node.heard
-        if self._lost(node):
-            return Receipt(name, ReceiptStatus.LOST, reason=f"not heard of for {silent:.0f} s")
-        return Receipt(name, ReceiptStatus.WAITING, reason=f"at revision {report.applied}")
+    def _silent_ms(self, node: KnownNode) -> int:
+        return max(0, int((self._clock() - node.heard) * 1000))
+
+    def _drop(self, name: str) -> None:
+        del self._nodes[name]
+        self.unbooked.discard(name)
+
+    def _news(self) -> None:
+        self.version += 1
+        if self.waiting:
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+
+def _new_node(report: NodeReport, started: float) -> KnownNode:
+    bare = msgspec.structs.replace(report, labels=(), verification=None)
+    return KnownNode(bare, 0.0, 0, started, here=False, everywhere=False)
+
+
+def _says_more(node: KnownNode, booked: BookedNode) -> bool:
+    """Whether later reports than those in the book said anything but that the node lives."""
+    theirs = {each.report.label: each for each in booked.labels}
+    return any(
+        (known := theirs.get(label)) is None
+        or (each.sequence > known.sequence and differs(known.report, each.report))
+        for label, each in node.labels.items()
+    )
+
+
+def _begin_anew(node: KnownNode, started: float) -> None:
+    """Another process of the node takes over: what the one before it did counts no more."""
+    node.retired.append(node.report.incarnation)
+    node.report = msgspec.structs.replace(node.report, sequence=-1)
+    node.labels.clear()
+    node.inventories.clear()
+    node.started = started
+    node.heard_at = 0

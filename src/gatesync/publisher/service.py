@@ -16,6 +16,7 @@ from gatesync.events.hub import EventHub, Lost
 from gatesync.events.messages import Inventory, decode_report
 from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.answers import Held, Verdict, Verification
+from gatesync.publisher.booking import FORGET_SECONDS, Booking
 from gatesync.publisher.committing import Committer
 from gatesync.publisher.fleet import Fleet, ReceiptStatus
 from gatesync.publisher.pushing import Pusher
@@ -28,11 +29,13 @@ from gatesync.publisher.requests import (
     prepare,
     prepare_plan,
 )
+from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
 __all__ = ["IN_THREAD_BYTES", "Publisher", "RefusedError"]
 
 COMPACT_SECONDS: Final = 60.0
+HEARD_AT_ONCE: Final = 32  # reports taken before other tasks have their turn: half a millisecond
 IN_THREAD_BYTES: Final = 256 * 1024  # larger requests are checked beside the event loop
 
 
@@ -58,6 +61,8 @@ class Publisher:
         pusher: pushes to environments directly; None for events only.
         retention: revisions of each label that are kept, with their contents.
         retention_age: seconds for which a revision is kept in any case.
+        book: keeps what the gateways report, for other publishers too; None for memory only.
+        forget_after: seconds after which a gateway that is not heard is forgotten.
         wall_clock: seconds since 1970.
     """
 
@@ -71,6 +76,8 @@ class Publisher:
         pusher: Pusher | None = None,
         retention: int = 1_000,
         retention_age: float = 0.0,
+        book: ReceiptBook | None = None,
+        forget_after: float = FORGET_SECONDS,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.saver = saver
@@ -90,6 +97,9 @@ class Publisher:
         self._id = publisher_id
         self._retention = retention
         self._retention_age = retention_age
+        self._book = book
+        self._forget_after = forget_after
+        self._heartbeat = heartbeat
         self._wall_clock = wall_clock
 
     async def run(self) -> None:
@@ -99,6 +109,8 @@ class Publisher:
             tasks.create_task(self.announcer.run(), name="announce")
             tasks.create_task(self.announcer.pusher.run(), name="push")
             tasks.create_task(self._compact(), name="compact")
+            if self._book is not None:
+                tasks.create_task(self._keep_receipts(self._book), name="receipts")
             if self._hub is not None:
                 tasks.create_task(self._hear_reports(self._hub), name="reports")
 
@@ -232,15 +244,29 @@ class Publisher:
         except StoreError as error:
             return error
 
+    async def _keep_receipts(self, book: ReceiptBook) -> None:
+        booking = Booking(
+            self.fleet,
+            book,
+            heartbeat=self._heartbeat,
+            forget_after=self._forget_after,
+            wall_clock=self._wall_clock,
+        )
+        await booking.run()
+
     async def _hear_reports(self, hub: EventHub) -> None:
+        heard = 0
         async with hub.reports() as listener:
             while True:
+                heard += 1
+                if heard % HEARD_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # publishing goes on while a thousand nodes answer
                 message = await listener.next()
                 if isinstance(message, Lost):  # the nodes' next heartbeats say it all again
                     self.announcer.beat()  # and what we announced meanwhile may be lost as well
                     continue
                 try:
-                    self.fleet.receive(decode_report(message))
+                    self.fleet.receive(decode_report(message), everywhere=True)
                 except FormatError as error:
                     self.refused_reports += 1
                     _log.warning("a report was refused", reason=str(error))
