@@ -74,6 +74,22 @@ async def test_a_new_version_of_what_was_left_out_is_tried(tmp_path: Path) -> No
     assert engine.snapshot()[newer.api_id] == content("bread", 2)
 
 
+async def test_the_version_before_which_each_start_serves_first_clears_the_new_one_of_nothing(
+    tmp_path: Path,
+) -> None:
+    path, before, fatal = tmp_path / "deploying", entry("bread"), entry("bread", 2)
+    for _ in range(3):
+        engine = Crashing(fatal)
+        with cautious(engine, path) as guarded:
+            assert await guarded.apply([Deployable(before, content("bread", 1))], ()) == {}
+            try:
+                refused = await guarded.apply([Deployable(fatal, content("bread", 2))], ())
+            except Crash:
+                refused = {}
+    assert refused.keys() == {fatal.api_id}
+    assert engine.snapshot()[before.api_id] == content("bread", 1)
+
+
 async def test_what_an_operator_redeploys_is_tried(tmp_path: Path) -> None:
     path, bread = tmp_path / "deploying", entry("bread")
     for _ in range(2):

@@ -51,12 +51,14 @@ class CautiousEngine:
             return await self._apply(deploy, undeploy)
         refused = {each.entry.api_id: reason for each in deploy if (reason := self._refusal(each))}
         others = [each for each in deploy if each.entry.api_id not in refused]
-        alone = [each for each in others if each.entry.api_id in self._ends]
-        rest = [each for each in others if each.entry.api_id not in self._ends]
+        alone = [each for each in others if self._ends_at(each)]
+        rest = [each for each in others if not self._ends_at(each)]
         refused |= await self._apply(rest, undeploy)
         for each in alone:
             refused |= await self._apply([each], ())
             self._ends.pop(each.entry.api_id, None)
+        for api_id in undeploy:
+            self._ends.pop(api_id, None)
         self._write({})
         return refused
 
@@ -73,9 +75,17 @@ class CautiousEngine:
         for api_id in list(self._ends if api_ids is None else api_ids):
             self._ends.pop(api_id, None)
 
-    def _refusal(self, each: Deployable) -> str:
+    def _ends_at(self, each: Deployable) -> int:
+        """How often the process ended at these very bytes.
+
+        What was served before them comes first after a start, and clears them of nothing.
+        """
         digest, ends = self._ends.get(each.entry.api_id, ("", 0))
-        if digest != each.entry.digest or ends < ENDS:
+        return ends if digest == each.entry.digest else 0
+
+    def _refusal(self, each: Deployable) -> str:
+        ends = self._ends_at(each)
+        if ends < ENDS:
             return ""
         return (
             f"this node's process ended {ends} times while it deployed this; left out until it "
