@@ -413,7 +413,7 @@ async def test_what_comes_while_the_book_writes_is_written_next() -> None:
     one.hear(at(1))
     site.book.delayed = asyncio.Event()
     turn = asyncio.create_task(one.turn())
-    while not turn.done() and one.fleet.unbooked:
+    while not turn.done() and one.fleet.unbooked:  # noqa: ASYNC110 - a few turns of the loop
         await asyncio.sleep(0)
     one.hear(at(2), sequence=2)
     site.book.delayed.set()
@@ -443,7 +443,7 @@ async def test_what_is_not_booked_yet_is_booked_at_the_end() -> None:
     site = Site()
     one = site.publisher()
     running = asyncio.create_task(one.booking.run())
-    while not site.book.listings:
+    while not site.book.listings:  # noqa: ASYNC110 - a few turns of the loop
         await asyncio.sleep(0)
     one.hear(at(1))
     running.cancel()
