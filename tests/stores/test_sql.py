@@ -72,7 +72,7 @@ async def test_compaction_goes_in_steps(bench: SqlBench, monkeypatch: pytest.Mon
 async def test_compaction_of_a_large_young_label_does_not_read_it_for_each_change(
     bench: SqlBench,
 ) -> None:
-    """Databases that know no sizes yet chose plans which took minutes for this."""
+    """Databases that know no sizes yet chose plans that read all of the label for each change."""
     count = 5_000
     names = [f"N{number}" for number in range(count)]
     started = time.perf_counter()
