@@ -1,13 +1,12 @@
 """Finding the broker: whatever a publisher answers, a gateway goes on and asks again."""
 
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import msgspec
 import pytest
 
-from gatesync.events.hub import EventHub
+from gatesync.events.hub import AskAgain, EventHub, HubAddress
 from gatesync.events.nats import open_nats_hub
 from gatesync.gateway.agent import ClusterView, discovered_hub
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
@@ -34,10 +33,8 @@ class Told:
         return msgspec.convert({"event_hub": told}, answer)
 
 
-def opened(
-    endpoints: Sequence[str], user: str, password: str
-) -> AbstractAsyncContextManager[EventHub]:
-    return open_nats_hub(endpoints, user=user, password=password, name="n1")
+def opened(told: HubAddress, ask_again: AskAgain) -> AbstractAsyncContextManager[EventHub]:
+    return open_nats_hub(told.endpoints, user=None, password=None, name="n1", ask_again=ask_again)
 
 
 def discovered(told: Told) -> AbstractAsyncContextManager[EventHub | None]:

@@ -24,6 +24,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hmac import compare_digest
 from pathlib import Path
 
+from gatesync.cli.broker_login import hub_opener
 from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
 from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of
@@ -37,8 +38,8 @@ from gatesync.config.secret import read_secret_file
 from gatesync.config.settings import GatewaySettings, RetrievalMode
 from gatesync.engines.engine import Engine
 from gatesync.engines.saving import SavingEngine
-from gatesync.events.hub import EventHub
-from gatesync.events.nats_credentials import BrokerError, read_credentials_file
+from gatesync.events.hub import EventHub, HubAddress
+from gatesync.events.nats_credentials import BrokerError
 from gatesync.gateway.admin import OPEN_PATHS
 from gatesync.gateway.agent import Agent, discovered_hub
 from gatesync.gateway.cache import CacheInUseError, open_cache
@@ -225,22 +226,15 @@ def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[
     name = f"gateway {settings.server.node_id}"
     if not hub.enable:
         return _no_hub()
-    open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
+    opener = hub_opener(settings, name)
     if not hub.event_listening_endpoints:
-        return discovered_hub(
-            client,
-            lambda endpoints, user, password: open_hub(
-                endpoints, user=user or None, password=password or None, name=name
-            ),
-        )
-    user, password = hub.username, hub.password.reveal() if hub.password else None
-    if hub.credentials_file is not None:
-        known = read_credentials_file(hub.credentials_file).gateway
-        user, password = known.user, known.password
-    opened: AbstractAsyncContextManager[EventHub] = open_hub(
-        hub.event_listening_endpoints, user=user, password=password, name=name
-    )
-    return opened
+        return discovered_hub(client, opener)
+    known = HubAddress(hub.event_listening_endpoints)
+
+    async def as_configured() -> HubAddress:
+        return known  # a credentials file is read again
+
+    return opener(known, as_configured)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from gatesync.config.addresses import is_loopback
 from gatesync.config.positions import KeyPath
 from gatesync.config.settings import Settings
 
-__all__ = ["plaintext_beyond_loopback"]
+__all__ = ["is_plain", "plaintext_beyond_loopback"]
 
 _OR_ALLOW = "or set allow_plaintext = true in [gatesync] to accept that anyone on the way can read"
 
@@ -31,24 +31,25 @@ def plaintext_beyond_loopback(settings: Settings) -> Iterator[tuple[KeyPath, str
                 f"something that ends TLS in front of it, {_OR_ALLOW}",
             )
     hub = settings.event_hub
-    if _is_plain(hub.service_url):
+    if is_plain(hub.service_url):
         yield (
             ("apim", "event_hub", "service_url"),
             f"is plain http beyond this machine; use https://, {_OR_ALLOW}",
         )
-    if any(_is_plain(url) for url in hub.event_listening_endpoints):
+    if any(is_plain(url) for url in hub.event_listening_endpoints):
         yield (
             ("apim", "event_hub", "event_listening_endpoints"),
             f"has a nats:// endpoint beyond this machine; use tls://, {_OR_ALLOW}",
         )
     for index, environment in enumerate(settings.environments):
-        if environment.service_url and _is_plain(environment.service_url):
+        if environment.service_url and is_plain(environment.service_url):
             yield (
                 ("apim", "gateway", "environment", index, "service_url"),
                 f"is plain http beyond this machine; use https://, {_OR_ALLOW}",
             )
 
 
-def _is_plain(url: str) -> bool:
+def is_plain(url: str) -> bool:
+    """Whether what is sent to this URL leaves the machine unencrypted."""
     parts = urlsplit(url)
     return parts.scheme in {"http", "nats"} and not is_loopback(parts.hostname or "")

@@ -82,32 +82,43 @@ async def open_nats_hub(
         jitter: numbers of [0, 1), for the time between attempts.
     """
     address = HubAddress(tuple(endpoints), user or "", password or "")
-    hub = NatsHub(address, name, access or BrokerAccess(), ask_again, jitter)
-    task = asyncio.create_task(hub.run(), name="nats-hub")
+    hub = NatsHub(address, name, access or BrokerAccess(), jitter)
+    tasks = [asyncio.create_task(hub.stay_connected(), name="nats-hub")]
+    if ask_again is not None:
+        tasks.append(asyncio.create_task(hub.follow(ask_again), name="nats-hub moves"))
     try:
         yield hub
     finally:
-        while not task.done():  # asyncio.wait_for of Python 3.11 may swallow one cancellation
+        await _end(tasks)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel, and again: asyncio.wait_for of Python 3.11 may swallow a cancellation.
+
+    That is why this is no TaskGroup, which cancels once.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
             task.cancel()
-            await asyncio.wait([task], timeout=1)
+        _, waiting = await asyncio.wait(waiting, timeout=1)
+    for task in tasks:
         if not task.cancelled():
             task.result()
 
 
 class NatsHub:
-    """The hub itself, connected while `run` runs."""
+    """The hub itself, connected while `stay_connected` runs."""
 
     def __init__(
         self,
         address: HubAddress,
         name: str,
         access: BrokerAccess,
-        ask_again: AskAgain | None,
         jitter: Callable[[], float],
     ) -> None:
         self._name = name
         self._access = access
-        self._ask_again = ask_again
         self._jitter = jitter
         self._address = address
         self._endpoints = self._parse(address)
@@ -153,15 +164,8 @@ class NatsHub:
         async with self._listen((REPORT_SUBJECT + ">",), buffer) as listener:
             yield listener
 
-    async def run(self) -> None:
-        """Stay connected, wherever the broker moves to, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._stay_connected(), name="connect")
-            if self._ask_again is not None:
-                tasks.create_task(self._follow(self._ask_again), name="ask where the broker is")
-
-    async def _stay_connected(self) -> None:
-        """Connect, and connect again: at once after a loss, then with more and more time."""
+    async def stay_connected(self) -> None:
+        """Connect, and connect again: at once after a loss, then less and less often."""
         failures = 0
         while True:
             self._moved.clear()
@@ -184,8 +188,8 @@ class NatsHub:
                     continue
                 failures = 0
 
-    async def _follow(self, ask_again: AskAgain) -> None:
-        """Ask where the broker is while there is none; the rest goes on meanwhile."""
+    async def follow(self, ask_again: AskAgain) -> None:
+        """Ask where the broker is while there is none, until cancelled."""
         while True:
             await asyncio.sleep(ASK_SECONDS * (0.75 + 0.5 * self._jitter()))
             if self.connected:
@@ -225,7 +229,8 @@ class NatsHub:
                 refused=self._warn,
             )
         except AccessError as error:
-            self._explain(endpoint, Trouble("broker.login_unusable", str(error)))
+            event = "broker.login_expired" if error.expired else "broker.login_unusable"
+            self._explain(endpoint, Trouble(event, str(error)))
             return False
         except HubError as error:
             self._explain(endpoint, trouble_of(str(error), "broker.unreachable"))

@@ -32,9 +32,10 @@ _PART: Final = re.compile(r"-{3,}BEGIN ([A-Z ]+)-{3,}\s+(\S+)\s+-{3,}END \1-{3,}
 class AccessError(HubError):
     """A file that is needed to connect cannot be used. `key` is the field of `BrokerAccess`."""
 
-    def __init__(self, message: str, key: str) -> None:
+    def __init__(self, message: str, key: str, *, expired: bool = False) -> None:
         super().__init__(message)
         self.key = key
+        self.expired = expired
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +139,9 @@ def _credentials(path: Path, now: float) -> tuple[str, str]:
     if claims.exp and claims.exp <= now:
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(claims.exp))
         raise AccessError(
-            f"{path}: its user expired at {when}; put a new credentials file there", "creds_file"
+            f"{path}: its user expired at {when}; put a new credentials file there",
+            "creds_file",
+            expired=True,
         )
     return jwt, seed
 

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gatesync.engines.engine import Engine
-from gatesync.events.hub import EventHub, HubError
+from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
 from gatesync.gateway.admin import admin_app
 from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.cache import Cache
@@ -40,20 +40,14 @@ DISCOVERY_BACKOFF = Backoff(first=0.5, cap=5.0)
 
 _log = structlog.get_logger("gatesync.gateway")
 
-HubOpener = Callable[[tuple[str, ...], str, str], AbstractAsyncContextManager[EventHub]]
-"""Opens a hub on these endpoints, as this user with this password."""
-
-
-class _HubAddress(msgspec.Struct, frozen=True):
-    endpoints: tuple[str, ...]
-    username: str = ""
-    password: str = ""
+HubOpener = Callable[[HubAddress, AskAgain], AbstractAsyncContextManager[EventHub]]
+"""Opens a hub at this address, and asks again when no broker is there any more."""
 
 
 class ClusterView(msgspec.Struct, frozen=True):
     """What a gateway reads of a publisher's `/v1/cluster`."""
 
-    event_hub: _HubAddress | None
+    event_hub: HubAddress | None
 
 
 class Agent:
@@ -109,7 +103,13 @@ class Agent:
         self._verified: deque[str] = deque(maxlen=VERIFICATIONS)
         self._verifications: asyncio.Queue[str] = asyncio.Queue()
         self.reporter = Reporter(
-            node, engine.name, admin_url, self._post, heartbeat=heartbeat, clock=clock
+            node,
+            engine.name,
+            admin_url,
+            self._post,
+            heartbeat=heartbeat,
+            staleness=staleness,
+            clock=clock,
         )
         self.informer = self.reporter.informer = Informer(
             labels,
@@ -198,6 +198,16 @@ async def discovered_hub(client: HttpClient, opener: HubOpener) -> AsyncIterator
 
     Yields None where the cluster has no broker.
     """
+
+    async def ask_again() -> HubAddress:
+        try:
+            told = (await client.get("/v1/cluster", ClusterView)).event_hub
+        except (AnsweredError, UnreachableError) as error:
+            raise HubError(str(error)) from error
+        if told is None:
+            raise HubError("the cluster has no broker any more")
+        return told
+
     failures = 0
     numbers = randoms()
     async with AsyncExitStack() as stack:
@@ -206,8 +216,7 @@ async def discovered_hub(client: HttpClient, opener: HubOpener) -> AsyncIterator
                 told = (await client.get("/v1/cluster", ClusterView)).event_hub
                 opened = None
                 if told is not None:
-                    opening = opener(told.endpoints, told.username, told.password)
-                    opened = await stack.enter_async_context(opening)
+                    opened = await stack.enter_async_context(opener(told, ask_again))
                 break
             except (AnsweredError, UnreachableError, HubError) as error:
                 failures += 1

@@ -120,6 +120,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[LabelStatus, ...] = ()
     leaving: tuple[str, ...] = ()
     store_error: str = ""
+    hub_error: str = ""
     cache: CacheCounts | None = None
     saved: SavedHealth | None = None
     format: str = FORMAT
@@ -207,6 +208,7 @@ class HealthView:
             "labels": tuple(self._label(label, age) for label, age in ages.items()),
             "leaving": tuple(informer.leaving),
             "store_error": informer.pulse.store_error,
+            "hub_error": "" if informer.hub is None else informer.hub.trouble,
             "cache": None if informer.cache is None else informer.cache.counts,
             "saved": None if self._saved is None else _saved_health(self._saved),
         }
