@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from gatesync.cli.broker_login import checked_access, reading_again
 from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
 from gatesync.cli.notifying import ready_at
@@ -87,6 +88,8 @@ async def publisher_role(
             publishing = publisher.committer.store_error or "good"
             connected = "none" if hub is None else "connected" if hub.connected else "lost"
             said = {"store": error or "good", "publishing": publishing, "event_hub": connected}
+            if hub is not None and hub.trouble:
+                said["event_hub_trouble"] = hub.trouble
             if environments := pusher.statuses():  # told; one that is down is no reason to drain
                 answer = sum(each.answers for each in environments)
                 said["environments"] = f"{answer} of {len(environments)} answer"
@@ -226,15 +229,20 @@ async def _open_hub(
         )
         raise ConfigError([ConfigProblem(reason, "apim.event_hub.event_listening_endpoints")])
     open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
+    access, ask_again = checked_access(hub), None
     password = hub.password.reveal() if hub.password else None
     user, address = hub.username, EventHubAddress(endpoints, hub.username or "", password or "")
-    if hub.username is None:
+    if hub.username is None and not access.logs_in:
         credentials = await _broker_credentials(settings)
         user, password = credentials.publisher.user, credentials.publisher.password
         gateway = credentials.gateway
         address = EventHubAddress(endpoints, gateway.user, gateway.password)
+        path = hub.credentials_file or credentials_path(settings.data)
+        ask_again = reading_again(endpoints, path, lambda p: read_credentials_file(p).publisher)
     name = f"publisher {settings.server.node_id}"
-    async with open_hub(endpoints, user=user, password=password, name=name) as opened:
+    async with open_hub(
+        endpoints, user=user, password=password, name=name, access=access, ask_again=ask_again
+    ) as opened:
         yield opened, address
 
 
