@@ -39,6 +39,7 @@ __all__ = [
     "heads",
     "metadata",
     "old_contents",
+    "receipts",
     "references",
     "requests",
     "stores",
@@ -243,6 +244,15 @@ requests = _table(
     _column("SAVED_AT", BigInteger, comment="milliseconds since 1970"),
     _index("GS_REQUEST_AGE", "SAVED_AT"),
 )
+
+receipts = _table(
+    "GS_RECEIPT",
+    _column("NODE_ID", NAME, primary_key=True),
+    _column("EDITION", BigInteger, comment="made up for each write"),
+    _column("HEARD_AT", BigInteger, comment="milliseconds since 1970"),
+    _column("STATE", CONTENT),
+)
+"""What each gateway last reported (`sql_receipts`). No part of the log: it may be emptied."""
 
 taken_over = _table(
     "GS_TAKEN_OVER",

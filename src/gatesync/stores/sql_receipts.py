@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, BigInteger, Connection, MetaData, delete, event, inspect, select
+from sqlalchemy import URL, Connection, delete, event, inspect, select
 
-from gatesync.stores import schema
 from gatesync.stores.receipts import NodeRecord
+from gatesync.stores.schema import receipts
 from gatesync.stores.sql_opening import alone, make_engines, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_rows import insert_rows
@@ -24,15 +24,6 @@ from gatesync.stores.store import StoreError
 __all__ = ["SqlReceiptBook", "open_sql_receipt_book"]
 
 STEP: Final = 250  # records in one transaction: on SQLite a publish waits for one at most
-
-receipts = schema._table(
-    "GS_RECEIPT",
-    schema._column("NODE_ID", schema.NAME, primary_key=True),
-    schema._column("EDITION", BigInteger, comment="made up for each write"),
-    schema._column("HEARD_AT", BigInteger, comment="milliseconds since 1970"),
-    schema._column("STATE", schema.CONTENT),
-    within=MetaData(),
-)
 
 _T = TypeVar("_T")
 
