@@ -11,7 +11,7 @@ import structlog
 
 from gatesync import __version__
 from gatesync.artifacts.digests import set_digest
-from gatesync.events.hub import HubError
+from gatesync.events.hub import HubError, TooLarge
 from gatesync.events.messages import (
     ApplyException,
     Drift,
@@ -139,10 +139,13 @@ class Reporter:
         message = encode(report)
         hub = self.informer.hub
         try:
-            if hub is not None and hub.connected:
-                await hub.report(self._node, message)
-            else:
+            if hub is None or not hub.connected:
                 await self._send(message)
+            else:
+                try:
+                    await hub.report(self._node, message)
+                except TooLarge:  # very many labels with very much that failed
+                    await self._send(message)
         except (HubError, OSError) as error:
             self.failures += 1
             if str(error) != self._error:  # told once, not at each heartbeat of an outage
@@ -222,8 +225,8 @@ class Reporter:
 async def inventory_of(informer: Informer, verification: str) -> Inventory:
     """Recompute what the engine holds, from its bytes, and set right what drifted.
 
-    Where another label's entry is preferred, an artifact counts with the digest that its own
-    label gives it: it is rightly not there. What was set aside is reported and left to its retry.
+    Where another label's entry is preferred, or an API does not fit this gateway's type, an
+    artifact counts with the digest that its own label gives it: it is rightly not there. What was set aside is reported and left to its retry.
     """
     deployment = informer.deployment
     found = await deployment.inspect()
@@ -233,7 +236,7 @@ async def inventory_of(informer: Informer, verification: str) -> Inventory:
         held: dict[str, str] = {}
         drifts: list[Drift] = []
         for api_id, entry in log.entries.items():
-            case = deployment.desired.decide(api_id)
+            case = deployment.case(api_id)
             served = isinstance(case, Wanted) and case.label == label
             actual = found.get(api_id, "") if served else entry.digest
             if actual != entry.digest:  # it may have changed since it was hashed

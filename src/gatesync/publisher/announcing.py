@@ -137,12 +137,21 @@ class Announcer:
         if self._hub is None:
             return
         try:
-            await self._hub.announce(change_set.label, message)
-        except TooLarge as error:  # a change set of very many artifacts: heads tell of it now
-            self._failed(error)
-            self.beat()
+            await self._announce_smaller(self._hub, change_set, message)
         except HubError as error:  # promise 1: the log has it, the next heartbeat tells
             self._failed(error)
+
+    async def _announce_smaller(self, hub: EventHub, change_set: ChangeSet, message: bytes) -> None:
+        """Send it, or what of it the broker takes: without contents, or the label's new head."""
+        label = change_set.label
+        try:
+            await hub.announce(label, message)
+        except TooLarge as error:
+            _log.info("an event is sent in a smaller form", label=label, reason=str(error))
+            try:
+                await hub.announce(label, encode(announce_change(change_set, {})))
+            except TooLarge:  # a change set of very many artifacts
+                await hub.announce(label, self._encoded((change_set.head,)))
 
     def _failed(self, error: HubError) -> None:
         self.failures += 1
