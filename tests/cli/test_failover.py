@@ -18,7 +18,7 @@ class Publisher(HttpClient):
         self.failure = failure
         self.asked: list[object] = []
 
-    async def request(self, method: str, path: str, **more: object) -> Response:  # type: ignore[override]
+    async def request(self, method: str, path: str, **more: object) -> Response:
         self.asked.append((method, path, more["params"], more["body"], more["headers"]))
         if self.failure is not None:
             raise self.failure

@@ -39,7 +39,14 @@ from gatesync.web.app import AppState
 from gatesync.web.guard import Guard
 from gatesync.web.server import ListenError, serve
 
-__all__ = ["REFUSALS", "publisher_role", "tokens_path", "traffic_manager_role", "up_role"]
+__all__ = [
+    "REFUSALS",
+    "environments_of",
+    "publisher_role",
+    "tokens_path",
+    "traffic_manager_role",
+    "up_role",
+]
 
 REFUSALS = (*GATEWAY_REFUSALS, ListenError, StoreError, TokenError)
 CREDENTIALS_SECONDS = 15.0  # a broker that starts beside us writes its credentials in this time
@@ -71,7 +78,7 @@ async def publisher_role(
     async with _open_store(settings) as saver, _open_hub(settings) as (hub, address):
         name = f"{settings.server.node_id}-{os.getpid()}"
         heartbeat = settings.heartbeat_interval_ms / 1000
-        pusher = Pusher(_environments(settings), heartbeat=heartbeat)
+        pusher = Pusher(environments_of(settings), heartbeat=heartbeat)
         publisher = Publisher(
             saver,
             hub,
@@ -180,7 +187,7 @@ def _make_data(settings: Settings) -> None:
         raise ConfigError([ConfigProblem(reason, "gatesync.data")]) from error
 
 
-def _environments(settings: Settings) -> list[Environment]:
+def environments_of(settings: Settings) -> list[Environment]:
     """Where events are pushed to directly."""
     if not settings.publisher.publish_directly_to_gateway:
         return []

@@ -107,6 +107,22 @@ class Deployment:
         self._unsettled |= self.desired.put(label, api_id, entry)
         self._unsettled |= self.desired.put(label, api_id, retained, retained=True)
 
+    def case(
+        self, api_id: str, contents: Mapping[str, bytes] | None = None
+    ) -> Wanted | Skipped | None:
+        """What is to become of an artifact, as far as that can be told with these contents.
+
+        Whether an API fits this gateway's type shows in them, and is remembered.
+        """
+        case = self.desired.decide(api_id)
+        if case is None:
+            self._rule.forget(api_id)
+        elif isinstance(case, Wanted):
+            content = contents.get(case.entry.digest) if contents else None
+            reason = self._rule.why_not(case.entry, content)
+            return Skipped(case.label, case.entry, reason) if reason else case
+        return case
+
     def decide_by(self, desired: Desired) -> None:
         """Follow other labels, or other tenants, from the next `settle` on."""
         self._unsettled.update(self.desired.api_ids(), desired.api_ids())
@@ -219,7 +235,7 @@ class Deployment:
         """
         found = []
         for api_id in api_ids:
-            case = self._case(api_id, {})
+            case = self.case(api_id)
             if isinstance(case, Wanted):
                 self.withheld[api_id] = case.entry
                 self._unsettled.add(api_id)
@@ -236,7 +252,7 @@ class Deployment:
     def strays(self) -> set[str]:
         """What the engine holds, from an earlier process it may be, and is not to be served."""
         others = set(self._engine.api_ids()) - self.applied.keys()
-        return {each for each in others if not isinstance(self._case(each, {}), Wanted)}
+        return {each for each in others if not isinstance(self.case(each), Wanted)}
 
     def processed(self, label: str, revision: int) -> int:
         """The revision up to which every change of the label is applied, failed or skipped."""
@@ -279,18 +295,8 @@ class Deployment:
         decided.sort(key=lambda each: last if each[1] is None else rank_of(each[1].entry))
         return decided
 
-    def _case(self, api_id: str, contents: Mapping[str, bytes]) -> Wanted | Skipped | None:
-        """What is to become of this one, as far as that can be told with these contents."""
-        case = self.desired.decide(api_id)
-        if case is None:
-            self._rule.forget(api_id)
-        elif isinstance(case, Wanted):
-            reason = self._rule.why_not(case.entry, contents.get(case.entry.digest))
-            return Skipped(case.label, case.entry, reason) if reason else case
-        return case
-
     def _decide(self, api_id: str, contents: Mapping[str, bytes]) -> Wanted | None:
-        case = self._case(api_id, contents)
+        case = self.case(api_id, contents)
         self.skipped.pop(api_id, None)
         withheld = self.withheld.get(api_id)
         if withheld is not None:
