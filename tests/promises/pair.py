@@ -79,6 +79,8 @@ class Pair:
 
     def serves(self, **texts: str) -> bool:
         """Whether the gateway serves exactly these sequences, with these texts."""
+        if not self.health():
+            return False
         return self.node.held() == {name: digest(name, text) for name, text in texts.items()}
 
     def serves_soon(self, **texts: str) -> None:
