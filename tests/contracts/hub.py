@@ -7,6 +7,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,14 @@ async def connected(hub: EventHub, expected: bool = True) -> None:
     async with asyncio.timeout(PATIENCE):
         while hub.connected is not expected:  # noqa: ASYNC110 - a property: nothing to await
             await asyncio.sleep(0.005)
+
+
+async def logged(logs: list[Any], event: str, count: int = 1) -> Any:
+    """The newest of this event's lines, once there are so many."""
+    async with asyncio.timeout(PATIENCE):
+        while len(found := [e for e in logs if e["event"] == event]) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    return found[count - 1]
 
 
 class HubContract:
@@ -167,6 +176,11 @@ class HubContract:
                 async with asyncio.timeout(0.05):
                     await leaves.next()
 
+    async def test_a_hub_without_trouble_names_none(self, hub: EventHub) -> None:
+        async with hub.announcements(["L"]), hub.reports():
+            await hub.announce("L", b"1")
+            assert hub.trouble == ""
+
     async def test_nothing_is_left_running(self, open_hub: OpenHub) -> None:
         before = asyncio.all_tasks()
         async with open_hub() as hub:
@@ -216,6 +230,7 @@ class BrokerContract(HubContract):
                 await connected(hub, False)
                 with pytest.raises(HubError, match=str(server.port)):
                     await hub.announce("L", b"stale")
+                assert str(server.port) in hub.trouble
                 await server.start()
                 assert await lost(listener) == []
                 assert await lost(reports) == []

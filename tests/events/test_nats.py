@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +13,7 @@ from gatesync.events import nats, nats_connection
 from gatesync.events.hub import EventHub, HubError
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_connection import parse_endpoint
-from tests.contracts.hub import PATIENCE, BrokerContract, OpenHub, connected, lost, take
+from tests.contracts.hub import PATIENCE, BrokerContract, OpenHub, connected, logged, lost, take
 from tests.servers.nats import NatsProcess, nats_server
 
 SECRET = "s3cret-Passw0rd"
@@ -54,13 +53,6 @@ async def hub(open_hub: OpenHub) -> AsyncIterator[EventHub]:
 
 class TestNatsHub(BrokerContract):
     pass
-
-
-async def logged(logs: list[Any], event: str) -> Any:
-    async with asyncio.timeout(PATIENCE):
-        while not (found := [e for e in logs if e["event"] == event]):  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-    return found[0]
 
 
 async def test_a_wrong_password_is_a_clear_log_and_error_and_no_crash(
@@ -163,7 +155,9 @@ async def test_the_next_endpoint_is_tried_when_one_is_dead(
 ) -> None:
     async with nats_server(tmp_path_factory.mktemp("second")) as second:
         both = [server.url, second.url]
-        async with open_nats_hub(both, user=None, password=None, name="test") as hub:
+        async with open_nats_hub(
+            both, user=None, password=None, name="test", jitter=lambda: 0.0
+        ) as hub:
             await connected(hub)
             async with hub.announcements(["L"]) as listener:
                 server.kill()
