@@ -23,6 +23,10 @@ class RoundRobin(ThreadingHTTPServer):
 
     def __init__(self, urls: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.serve(urls)
+
+    def serve(self, urls: Sequence[str]) -> None:
+        """Stand in front of these from now on."""
         self.passed = dict.fromkeys(urls, 0)
         self._turns = itertools.cycle(urls)
 
