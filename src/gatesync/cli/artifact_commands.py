@@ -212,9 +212,9 @@ def gateways(
     json: JsonOption = False,
 ) -> int:
     """Show who is in step, who is not, since when, and why."""
-    from gatesync.cli import viewing
+    from gatesync.cli.gateways import show_gateways
 
-    return viewing.show_gateways(find_target(publisher), Output(json=json), watch=watch)
+    return show_gateways(find_target(publisher), Output(json=json), watch=watch)
 
 
 @commands.command()

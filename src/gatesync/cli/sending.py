@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 import stamina
+from rich.markup import escape
 
 from gatesync.artifacts.changes import ChangeSet, Head
 from gatesync.artifacts.names import NAME_MAX_BYTES
-from gatesync.cli.output import Output, ago
+from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_NO
-from gatesync.cli.waiting import Awaited, Goal, parse_goal, wait_for
-from gatesync.publisher.fleet import ReceiptStatus
+from gatesync.cli.waiting import Awaited, Goal, parse_goal, tell_awaited, wait_for
 from gatesync.publisher.requests import ChangeAnswer
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
 
@@ -123,9 +123,9 @@ async def finish(
     heads = [(head, firsts.get(head.label, head.revision)) for head in result.heads]
     status = output.errors.status("waiting for the gateways") if sys.stderr.isatty() else None
 
-    def progress(label: str, have: int, needed: int) -> None:
+    def progress(text: str) -> None:
         if status is not None:
-            status.update(f"{label}: {have} of {needed} gateways have it")
+            status.update(escape(text))
 
     if status is not None:
         status.start()
@@ -154,27 +154,5 @@ def tell(result: ChangeResult, output: Output) -> int:
     for warning in result.warnings:
         output.warning(warning)
     for awaited in result.waited:
-        _tell_awaited(awaited, published_at.get(awaited.label, 0), output)
+        tell_awaited(awaited, published_at.get(awaited.label, 0), output)
     return 0 if result.ok else EXIT_NO
-
-
-def _tell_awaited(awaited: Awaited, published_at: int, output: Output) -> None:
-    have = [each for each in awaited.receipts if each.status is ReceiptStatus.APPLIED]
-    known = len(awaited.receipts)
-    output.line(
-        f"{awaited.label}: {len(have)} of {known} gateways have revision {awaited.revision}"
-    )
-    for each in awaited.receipts:
-        if each.status is ReceiptStatus.APPLIED:
-            after = f" after {ago(max(0, each.at - published_at))}" if published_at else ""
-            output.line(f"  {each.node}  applied{after}")
-        else:
-            output.line(f"  {each.node}  {each.status.value}: {each.reason}")
-    if awaited.reached:
-        return
-    if not known:
-        output.problem(
-            f"no gateway of label {awaited.label!r} is known; use --expect 0 if there is none"
-        )
-    else:
-        output.problem(f"{awaited.label}: {awaited.needed} gateways were to have it in time")

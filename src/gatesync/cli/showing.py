@@ -10,7 +10,7 @@ from gatesync.cli.output import Output
 from gatesync.cli.remembering import fetch_content, said_when
 from gatesync.cli.session import Target, call
 from gatesync.publisher.answers import GatewaysAnswer, Held, HistoryAnswer, ReceiptsAnswer
-from gatesync.publisher.fleet import Receipt
+from gatesync.publisher.receipts import Receipt
 from gatesync.stores.store import LoggedChange
 from gatesync.web.client import HttpClient
 
@@ -65,10 +65,19 @@ def show_artifact(target: Target, which: NameFilter, output: Output) -> int:
                 output.line(f"  {line}")
         told = each.held.entry.digest
         for receipt in each.gateways:
-            output.line(f"  {receipt.node}  {receipt.status.value}  {receipt.reason}".rstrip())
+            output.line(f"  {receipt.node}  {receipt.status.value}{_since(receipt)}")
         if not each.gateways:
             output.line("  no gateway of this label is known")
     return 0
+
+
+def _since(receipt: Receipt) -> str:
+    """Since when a gateway serves it, or why it does not."""
+    if receipt.reason:
+        return f": {receipt.reason}"
+    if receipt.before:
+        return f" since before {said_when(receipt.before)}"
+    return f" since {said_when(receipt.at)}" if receipt.at else ""
 
 
 async def _shown(

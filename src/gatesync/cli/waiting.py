@@ -11,14 +11,25 @@ import msgspec
 
 from gatesync.artifacts.changes import Head
 from gatesync.artifacts.errors import Problem
+from gatesync.cli.output import Output, ago
 from gatesync.publisher.answers import ReceiptsAnswer
-from gatesync.publisher.fleet import Receipt, ReceiptStatus
+from gatesync.publisher.receipts import Receipt, ReceiptStatus
 from gatesync.web.client import HttpClient, UnreachableError
 
-__all__ = ["Awaited", "Goal", "parse_goal", "wait_for"]
+__all__ = [
+    "Awaited",
+    "Goal",
+    "parse_goal",
+    "progress_of",
+    "tell_awaited",
+    "wait_for",
+    "worth_waiting",
+]
 
 RETRY_SECONDS: Final = 0.5  # between two questions to a publisher that does not answer
 POLL_SECONDS: Final = 5.0  # one long poll; a lost gateway is noticed between two
+LOST_MS: Final = 60_000  # a gateway that is restarted comes back sooner than this
+NAMED: Final = 20  # gateways that a list names one by one
 _COUNT: Final = re.compile(r"([0-9]{1,6})(%?)")
 
 
@@ -41,7 +52,7 @@ class Goal(msgspec.Struct, frozen=True):
 
 
 class Awaited(msgspec.Struct, frozen=True):
-    """How a wait ended for one label."""
+    """How a wait ended for one label; `gave_up` where it was over before its time was up."""
 
     label: str
     epoch: str
@@ -49,6 +60,7 @@ class Awaited(msgspec.Struct, frozen=True):
     reached: bool
     needed: int
     receipts: tuple[Receipt, ...]
+    gave_up: bool = False
 
 
 def parse_goal(wait: str, expect: int | None) -> Goal:
@@ -69,16 +81,16 @@ async def wait_for(
     heads: Sequence[tuple[Head, int]],
     goal: Goal,
     timeout: float,
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[str], None],
 ) -> list[Awaited]:
-    """Wait until each label's head has reached the goal.
+    """Wait until each label's head has reached the goal, or nobody is left to wait for.
 
     Args:
         client: a publisher.
         heads: each with the first revision that matters in its label.
         goal: how many gateways.
         timeout: seconds for all together.
-        progress: called with the label, how many have it, and how many are needed.
+        progress: called with how it stands, for people.
     """
     deadline = time.monotonic() + timeout
     return [await _wait(client, head, first, goal, deadline, progress) for head, first in heads]
@@ -90,7 +102,7 @@ async def _wait(
     first: int,
     goal: Goal,
     deadline: float,
-    progress: Callable[[str, int, int], None],
+    progress: Callable[[str], None],
 ) -> Awaited:
     pause, version = 0.0, -1
     while True:
@@ -99,12 +111,97 @@ async def _wait(
         answer = await _ask(client, params, deadline)
         have = sum(each.status is ReceiptStatus.APPLIED for each in answer.receipts)
         needed = goal.needed(len(answer.receipts))
-        progress(head.label, have, needed)
+        progress(progress_of(head.label, answer.receipts, needed))
         reached = have >= needed
         left = deadline - time.monotonic()
-        if reached or left <= 0:
-            return Awaited(head.label, head.epoch, head.revision, reached, needed, answer.receipts)
+        gave_up = not reached and not worth_waiting(answer.receipts, needed)
+        if reached or gave_up or left <= 0:
+            return Awaited(
+                *(head.label, head.epoch, head.revision), reached, needed, answer.receipts, gave_up
+            )
         pause, version = min(POLL_SECONDS, left), answer.version
+
+
+def worth_waiting(receipts: Sequence[Receipt], needed: int) -> bool:
+    """Whether more time may help: somebody is at it, or there are fewer than are needed.
+
+    Who refused it has said so: the next try may be far away. Who was lost a moment ago may be
+    back in another.
+    """
+    return len(receipts) < needed or any(
+        each.status is ReceiptStatus.WAITING
+        or (each.status is ReceiptStatus.LOST and each.silent_ms < LOST_MS)
+        for each in receipts
+    )
+
+
+def progress_of(label: str, receipts: Sequence[Receipt], needed: int) -> str:
+    """How a wait stands, in one line."""
+    have = sum(each.status is ReceiptStatus.APPLIED for each in receipts)
+    waiting = [each.node for each in receipts if each.status is ReceiptStatus.WAITING]
+    text = f"{label}: {have} of {needed} gateways have it"
+    for reason in _reasons(receipts):
+        text += f", {reason}"
+    return f"{text}; waiting for {_names(waiting, 3)}" if waiting else text
+
+
+def tell_awaited(awaited: Awaited, published_at: int, output: Output) -> None:
+    """Tell how a wait ended: who has it and when, who has not and why.
+
+    `published_at` is in milliseconds since 1970; 0 where nothing was published.
+    """
+    have = [each for each in awaited.receipts if each.status is ReceiptStatus.APPLIED]
+    known = len(awaited.receipts)
+    output.line(
+        f"{awaited.label}: {len(have)} of {known} gateways have revision {awaited.revision}"
+    )
+    if len(have) <= NAMED:
+        for each in awaited.receipts:
+            output.line(f"  {each.node}  {_said(each, published_at)}")
+    else:
+        times = sorted(each.at for each in have if each.at)
+        last = _after(times[-1], published_at) if times else ""
+        output.line(f"  {len(have)} gateways  applied{last and ', the last'}{last}")
+        for each in awaited.receipts:
+            if each.status is not ReceiptStatus.APPLIED:
+                output.line(f"  {each.node}  {_said(each, published_at)}")
+    if awaited.reached:
+        return
+    if not known:
+        output.problem(
+            f"no gateway of label {awaited.label!r} is known; use --expect 0 if there is none"
+        )
+    else:
+        late = "" if awaited.gave_up else " in time"
+        text = f"{awaited.label}: {awaited.needed} gateways were to have it{late}"
+        output.problem("; ".join((text, *_reasons(awaited.receipts))))
+
+
+def _said(receipt: Receipt, published_at: int) -> str:
+    if receipt.status is ReceiptStatus.APPLIED:
+        return f"applied{_after(receipt.at, published_at)}"
+    return f"{receipt.status.value}: {receipt.reason}"
+
+
+def _after(at: int, published_at: int) -> str:
+    return f" after {ago(max(0, at - published_at))}" if at and published_at else ""
+
+
+def _reasons(receipts: Sequence[Receipt]) -> list[str]:
+    """Who will not have it soon."""
+    said = {
+        ReceiptStatus.FAILED: "refused by",
+        ReceiptStatus.HELD: "held by",
+        ReceiptStatus.LOST: "lost:",
+    }
+    names = {status: [each.node for each in receipts if each.status is status] for status in said}
+    return [
+        f"{words} {_names(names[status], 5)}" for status, words in said.items() if names[status]
+    ]
+
+
+def _names(names: Sequence[str], most: int) -> str:
+    return ", ".join(names) if len(names) <= most else f"{len(names)} gateways"
 
 
 async def _ask(

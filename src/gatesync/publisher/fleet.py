@@ -69,6 +69,9 @@ class Fleet:
         self._listening_since = clock()
         self._changed = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._nodes)
+
     def receive(self, report: NodeReport, *, everywhere: bool = False) -> None:
         """Take a report; one that is older than what is known changes nothing (promise 7).
 

@@ -53,7 +53,8 @@ __all__ = ["publisher_app"]
 
 FRAMES_BYTES: Final = 64 * 1024 * 1024  # of packed contents kept, for gateways that start together
 WAIT_SECONDS: Final = 30.0  # one long poll takes no longer
-COALESCE_SECONDS: Final = 0.02  # reports that come this close together are answered as one
+COALESCE_SECONDS: Final = 0.05  # reports that come this close together are answered as one,
+COALESCE_NODE_SECONDS: Final = 50e-6  # or closer, where few gateways are looked through
 PAGE_LIMIT: Final = 5_000
 
 _log = structlog.get_logger("gatesync.publisher")
@@ -320,7 +321,7 @@ async def get_receipts(
     fleet = _publisher(request).fleet
     if wait:
         await fleet.change(version, wait)
-        await asyncio.sleep(COALESCE_SECONDS)
+        await asyncio.sleep(min(COALESCE_SECONDS, COALESCE_NODE_SECONDS * len(fleet)))
     since = revision if first is None else first
     receipts = fleet.receipts(label, cursor, since)
     return ReceiptsAnswer(tuple(receipts), fleet.version)
