@@ -28,6 +28,8 @@ from tests.servers.round_robin import RoundRobin, round_robin
 
 HEARTBEAT_MS = 1_000
 TWO_HEARTBEATS = 2 * HEARTBEAT_MS / 1000 + 0.5  # and the transfer, on a machine that is busy
+PAGE = Path(__file__).parents[2] / "docs" / "direct-push.md"
+NAMES = ("Balanced ", "Down ", "Sandbox ")
 PUSH_TOKEN = "push-token-of-the-tests"
 NO_BROKER = "[apim.event_hub]\nenable = false\n"
 SANDBOX_ONLY = "it has no sandbox endpoint, and this gateway is of type sandbox"
@@ -161,7 +163,8 @@ def test_the_outcome_of_each_environment_is_shown(pushed: Pushed) -> None:
     metrics = pushed.publisher.ask("/metrics").body.decode()
     assert 'gatesync_publisher_environment_answers{environment="Down"} 0.0' in metrics
     assert 'gatesync_publisher_environment_answers{environment="Sandbox"} 1.0' in metrics
-    out = pushed.publisher.run("gateways").out
+    out = pushed.publisher.run("gateways", COLUMNS="200").out
+    assert states(out) == states(PAGE.read_text())
     (down,) = (line for line in out.splitlines() if line.startswith("Down"))
     assert "failing" in down
     assert "cannot be reached" in down
@@ -203,6 +206,15 @@ def api(name: str, *types: str) -> dict[str, Any]:
         path = f"endpoints/{endpoint}.xml"
         parts.append({"role": "endpoint", "name": endpoint, "path": path, "text": xml})
     return document(name, kind="api", version="1", parts=parts)
+
+
+def states(text: str) -> dict[str, list[str]]:
+    """The columns of the table of environments, and label and state of each."""
+    lines = [line.strip() for line in text.splitlines()]
+    rows = {line.split()[0]: line for line in lines if line.startswith(NAMES)}
+    label_and_state = {name: row.split()[1:5] for name, row in rows.items()}
+    (columns,) = (line.split() for line in lines if line.startswith("ENVIRONMENT"))
+    return {**label_and_state, "columns": columns}
 
 
 @pytest.mark.promise(1)

@@ -36,6 +36,7 @@ KILLS: Final = max(3, round(4 * BUDGET))
 WRITERS: Final = 4  # beside the command line
 END_SECONDS: Final = 40.0  # for what is under way when the last kill is done
 PAUSE_SECONDS: Final = 0.01
+PAGE: Final = Path(__file__).parents[2] / "docs" / "publishers.md"
 PUSH_TOKEN: Final = "push-token-of-the-tests"
 NO_BROKER: Final = "[apim.event_hub]\nenable = false\n"
 
@@ -226,10 +227,10 @@ async def test_publishers_killed_at_random_lose_nothing_double_nothing_and_leave
         )
 
 
-def test_nobody_there_is_told_with_each_that_was_tried(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
-    done = place.run("labels", "--json", GATESYNC_PUBLISHER=",".join(urls))
-    assert done.code == 3
-    for url in urls:
-        assert f"{url} cannot be reached" in done.err
+def test_nobody_there_is_told_with_each_that_was_tried_as_the_page_shows(tmp_path: Path) -> None:
+    lines = [line.strip() for line in PAGE.read_text().splitlines() if line.startswith("    ")]
+    (command,) = (line for line in lines if line.startswith("$ gatesync "))
+    printed = [line for line in lines if line.startswith("gatesync: ")]
+    done = Place(tmp_path).run(*command.removeprefix("$ gatesync ").split())
+    assert (done.code, done.out) == (3, "")
+    assert done.err.splitlines() == printed

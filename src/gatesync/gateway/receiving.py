@@ -75,9 +75,8 @@ class Inbox:
         self._arrived.set()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await asyncio.shield(pushed.answer)
+                return await pushed.answer
         except TimeoutError:
-            pushed.answer.cancel()  # nobody asks any more
             return MadeOf.WAITING
 
     async def next(self) -> Pushed:
