@@ -34,6 +34,8 @@ from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pushing import Environment, Pusher
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
+from gatesync.stores.receipts import KeepsReceipts, ReceiptBook
+from gatesync.stores.receipts_file import FileReceiptBook
 from gatesync.stores.store import Saver, StoreError
 from gatesync.web.app import AppState
 from gatesync.web.guard import Guard
@@ -75,7 +77,11 @@ async def publisher_role(
     """Run one publisher until cancelled."""
     _make_data(settings)
     listen = settings.publisher.listen
-    async with _open_store(settings) as saver, _open_hub(settings) as (hub, address):
+    async with (
+        _open_store(settings) as saver,
+        _receipt_book(settings, saver) as book,
+        _open_hub(settings) as (hub, address),
+    ):
         name = f"{settings.server.node_id}-{os.getpid()}"
         heartbeat = settings.heartbeat_interval_ms / 1000
         pusher = Pusher(environments_of(settings), heartbeat=heartbeat)
@@ -87,6 +93,8 @@ async def publisher_role(
             pusher=pusher,
             retention=settings.publisher.retention_revisions,
             retention_age=settings.publisher.retention_age_ms / 1000,
+            book=book,
+            forget_after=settings.publisher.forget_nodes_after_ms / 1000,
         )
 
         async def ready() -> tuple[bool, dict[str, str]]:
@@ -216,6 +224,16 @@ async def _open_store(settings: Settings) -> AsyncIterator[Saver]:
         except StoreError as error:
             raise explain(error, database) from error
         yield saver
+
+
+@asynccontextmanager
+async def _receipt_book(settings: Settings, saver: Saver) -> AsyncIterator[ReceiptBook]:
+    """Beside the artifacts, so that all publishers share it; else in a file of this one's."""
+    if isinstance(saver, KeepsReceipts):
+        async with saver.receipt_book() as book:
+            yield book
+    else:
+        yield FileReceiptBook(settings.data / "receipts")
 
 
 @asynccontextmanager
