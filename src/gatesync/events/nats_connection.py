@@ -12,6 +12,7 @@ import nats.errors
 import structlog
 from nats.aio.client import PING_PROTO, Client
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 from gatesync.events.access import PING_SECONDS
 from gatesync.events.buffer import Buffer
@@ -233,6 +234,29 @@ class NatsConnection(Client):
         await super()._process_info({**info, "connect_urls": None}, initial_connection)
 
 
+class _Transport(TcpTransport):
+    """Reads why a broker refuses us, where nats-py says that it is no broker."""
+
+    async def readline(self) -> bytes:
+        line: bytes = await super().readline()  # type: ignore[no-untyped-call]
+        if line.startswith(b"-ERR"):
+            raise nats.errors.Error(line[4:].decode(errors="replace").strip(" '\r\n"))
+        return line
+
+    async def drain(self) -> None:
+        try:
+            await super().drain()  # type: ignore[no-untyped-call]
+        except ConnectionError:  # it hung up, perhaps after it said why
+            _, found, said = bytes(getattr(self._io_reader, "_buffer", b"")).partition(b"-ERR")
+            if found:
+                reason = said.decode(errors="replace").strip(" '\r\n")
+                raise nats.errors.Error(reason) from None
+            raise
+
+    def __bool__(self) -> bool:
+        return True  # else nats-py takes one of its own
+
+
 async def connect(
     endpoint: Endpoint,
     login: Login,
@@ -256,6 +280,7 @@ async def connect(
     encrypts = login.encrypts or endpoint.encrypts
     connection = NatsConnection(encrypts=encrypts, refused=refused)
     connection._public_nkey = login.nkey
+    connection._transport = _Transport()  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {"ping_interval": ping_seconds}  # nats-py says int, and sleeps it
     if login.tls is not None:
         options["tls"] = login.tls
@@ -288,16 +313,16 @@ async def connect(
             )
     except (nats.errors.Error, OSError) as error:  # TimeoutError is an OSError
         reason = connection.reason if isinstance(error, nats.errors.NoServersError) else error
-        await disconnect(connection)
+        await _give_up(connection)
         raise HubError(_said(reason)) from None
     except _NOT_NATS as error:
-        await disconnect(connection)
+        await _give_up(connection)
         raise HubError(f"what listens there does not speak NATS ({error})") from None
     except BaseException:
-        await disconnect(connection)
+        await _give_up(connection)
         raise
     if not connection.is_connected:
-        await disconnect(connection)
+        await _give_up(connection)
         raise HubError("the connection was closed during the login")
     return connection
 
@@ -310,6 +335,12 @@ def _said(reason: object) -> str:
         return f"TLS with the broker failed: {reason.reason or reason}"
     text = str(reason).removeprefix("nats: ").strip("'\"")
     return text or "no answer in time"
+
+
+async def _give_up(connection: NatsConnection) -> None:
+    """End one that never served: there is nothing to wait for."""
+    connection.end("it was not connected")
+    await disconnect(connection)
 
 
 async def disconnect(connection: NatsConnection) -> None:

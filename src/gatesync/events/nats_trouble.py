@@ -50,7 +50,7 @@ _NAMES: Final = (
         "raise max_connections in the broker's configuration",
     ),
     (
-        "maximum active connections",
+        "active connections exceeded",
         "broker.full",
         "raise the account's limit of connections at the broker",
     ),
