@@ -46,7 +46,7 @@ async def saved_locally(engine: Engine, settings: Settings) -> AsyncIterator[Eng
             opening = open_tree(gateway.home, settings.data, skip=skip, restore=restore)
             saving = SavingEngine(engine, stack.enter_context(opening))
         except TreeError as error:
-            reason = f"{error}; without saved files, a gateway runs with false"
+            reason = f"{error}; a gateway that is to save no files has false here"
             raise ConfigError([ConfigProblem(reason, KEY)]) from error
         folder = str(gateway.home / REPOSITORY_FOLDER)
         _log.info("artifacts are saved locally", folder=folder, files=saving.saved_files)
