@@ -188,6 +188,11 @@ class NatsConnection(Client):
         """The connection is gone."""
         self.end(str(self.last_error or "") or self.reason)
 
+    def abort(self) -> None:
+        """Close without writing what is pending."""
+        if isinstance(self._transport, _Transport):
+            self._transport.abort()
+
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
@@ -235,7 +240,19 @@ class NatsConnection(Client):
 
 
 class _Transport(TcpTransport):
-    """Reads why a broker refuses us, where nats-py says that it is no broker."""
+    """Reads why a broker refuses us, where nats-py says that it is no broker; and can abort."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        """Give up, with what is not written yet."""
+        self.aborted = True
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
+    async def wait_closed(self) -> None:
+        if not self.aborted:  # after TLS that failed, nobody would ever tell
+            await super().wait_closed()  # type: ignore[no-untyped-call]
 
     async def readline(self) -> bytes:
         line: bytes = await super().readline()  # type: ignore[no-untyped-call]
@@ -346,20 +363,14 @@ async def _give_up(connection: NatsConnection) -> None:
 async def disconnect(connection: NatsConnection) -> None:
     """End a connection, whatever state it is in, and the tasks that nats-py has for it."""
     if connection.ended.is_set():  # the other side is gone; nothing more can be written to it
-        _abort(connection)
+        connection.abort()
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await connection.close()
             await connection.ended.wait()
     except TimeoutError:  # it takes no more bytes: give up those that are not written
-        _abort(connection)
+        connection.abort()
     except (OSError, nats.errors.Error) as error:
         log.debug("broker.close_failed", reason=str(error))
-        _abort(connection)
+        connection.abort()
     await asyncio.sleep(0)  # a socket is closed in the next turn
-
-
-def _abort(connection: NatsConnection) -> None:
-    writer = getattr(connection._transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
