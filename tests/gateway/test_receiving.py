@@ -184,6 +184,6 @@ async def test_an_inbox_that_is_full_says_so_and_takes_again_later(
         assert pushed.message == expected
         pushed.made(MadeOf.TAKEN)
     assert await asyncio.gather(*offers) == [MadeOf.TAKEN] * 3
-    assert await inbox.offer(b"5") is MadeOf.WAITING  # room again; nobody takes it out
+    assert await inbox.offer(b"ten bytes.") is MadeOf.WAITING  # room again; nobody takes it out
     late = await inbox.next()
     late.made(MadeOf.TAKEN)  # and nobody waits for it

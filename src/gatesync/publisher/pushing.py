@@ -27,7 +27,7 @@ from gatesync.web.client import AnsweredError, UnreachableError, open_client
 __all__ = ["Environment", "EnvironmentStatus", "Post", "PushError", "Pusher", "open_http_post"]
 
 PUSH_SECONDS: Final = 10.0  # for one attempt, all in all
-ATTEMPTS: Final = 3  # for an event; where the last one failed already, once
+ATTEMPTS: Final = 3  # for an event; heads are tried once, for newer ones follow
 QUEUE_EVENTS: Final = 64
 QUEUE_BYTES: Final = 16 * 1024 * 1024
 FIRST_DELAY: Final = 0.25  # seconds; doubled each time, up to a heartbeat
@@ -208,7 +208,7 @@ class _Lane:
                 await self._work.wait()
                 if self._events:
                     item = self._events.popleft()
-                    await self._deliver(post, item, 1 if self._status.failures else ATTEMPTS)
+                    await self._deliver(post, item, ATTEMPTS)
                 elif self._heads is not None:
                     item, self._heads = self._heads, None
                     await self._deliver(post, item, 1)
