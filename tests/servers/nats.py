@@ -60,6 +60,10 @@ class NatsProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None
+
     def said(self) -> str:
         return (self.folder / "test.log").read_text()
 
@@ -135,10 +139,23 @@ async def nats_server(
 
 
 class NatsCluster:
-    """Three servers that forward to each other; `kill` and `start` are of the first."""
+    """Three servers that forward to each other; `kill` and `start` are of all that they can be."""
 
     def __init__(self, servers: list[NatsProcess]) -> None:
         self.servers = servers
+
+    @property
+    def port(self) -> int:
+        return self.servers[0].port
+
+    def kill(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+    async def start(self) -> None:
+        for server in self.servers:
+            if not server.alive:
+                await server.start()
 
     @property
     def urls(self) -> list[str]:
@@ -146,7 +163,7 @@ class NatsCluster:
 
     async def formed(self) -> None:
         """Returns once each has routes to all the others that run."""
-        alive = [each for each in self.servers if each._process is not None]
+        alive = [each for each in self.servers if each.alive]
         async with asyncio.timeout(TIMEOUT):
             for server in alive:
                 url = f"{await server.listening('monitoring')}/routez"

@@ -93,8 +93,18 @@ def publisher(config: ConfigOption = None) -> int:
 
 
 @app.command("traffic-manager")
-def traffic_manager(config: ConfigOption = None) -> int:
+def traffic_manager(
+    config: ConfigOption = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print what a nats-server of your own needs")
+    ] = False,
+) -> int:
     """Run the embedded broker."""
+    if print_config:
+        from gatesync.cli.broker_config import broker_config
+
+        print(broker_config(load(config).settings), end="")
+        return 0
     from gatesync.cli.roles import REFUSALS, traffic_manager_role
 
     loaded = _start(config)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gatesync.events.nats_config import SUBJECTS
 from gatesync.events.nats_credentials import (
     BrokerCredentials,
     BrokerError,
@@ -42,16 +43,13 @@ authorization: {{ users: [
 ] }}
 """
 
-# A user has these subjects and no others: no inbox, no `$SYS`, no JetStream. The password is
-# plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of CPU each, and a
-# thousand gateways reconnect at once.
+# The password is plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of
+# CPU each, and a thousand gateways reconnect at once.
 _USER: Final = """\
   {{ user: {user}, password: {password}, permissions: {{
     publish: {{ allow: [{publish}] }}
     subscribe: {{ allow: [{subscribe}] }}
   }} }}"""
-_LABELS: Final = '"gatesync.label.>"'
-_REPORTS: Final = '"gatesync.report.>"'
 
 
 class BrokerFiles:
@@ -119,12 +117,7 @@ def prepare(files: BrokerFiles, host: str, port: int, max_payload: int) -> Broke
             log=_quoted(str(files.log)),
             log_max_bytes=LOG_MAX_BYTES,
             folder=_quoted(str(files.folder)),
-            users="\n".join(
-                (
-                    _user(credentials.publisher, publish=_LABELS, subscribe=_REPORTS),
-                    _user(credentials.gateway, publish=_REPORTS, subscribe=_LABELS),
-                )
-            ),
+            users="\n".join(map(_user, (credentials.publisher, credentials.gateway))),
         )
         write_private_file(files.config, config.encode())
     except OSError as error:
@@ -181,12 +174,13 @@ def _die_with_parent() -> Callable[[], None] | None:
     return ask
 
 
-def _user(user: BrokerUser, *, publish: str, subscribe: str) -> str:
+def _user(user: BrokerUser) -> str:
+    publish, subscribe = SUBJECTS[user.user]
     return _USER.format(
         user=_quoted(user.user),
         password=_quoted(user.password),
-        publish=publish,
-        subscribe=subscribe,
+        publish=_quoted(publish),
+        subscribe=_quoted(subscribe),
     )
 
 

@@ -18,12 +18,12 @@ from typing import Final
 
 import structlog
 
+from gatesync.events.nats_config import MAX_PAYLOAD
 from gatesync.events.nats_credentials import BrokerCredentials, BrokerError
 from gatesync.events.nats_process import BrokerFiles, end, find_binary, prepare, spawn
 
-__all__ = ["MAX_PAYLOAD", "NatsServer", "run_nats_server"]
+__all__ = ["NatsServer", "run_nats_server"]
 
-MAX_PAYLOAD: Final = 8 * 1024 * 1024  # bytes of one message
 READY_TIMEOUT: Final = 10.0  # seconds; it takes 20 ms
 STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
 RETRY_FIRST: Final = 0.1  # seconds; the first restart is made at once
