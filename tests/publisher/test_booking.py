@@ -361,6 +361,30 @@ async def test_a_thousand_nodes_that_answer_are_one_write() -> None:
     assert site.book.rows == [1_000]
 
 
+async def test_while_changes_follow_each_other_a_node_is_written_once_a_heartbeat() -> None:
+    site = Site()
+    one = site.publisher()
+    for second in range(20):
+        one.hear(at(second), sequence=second + 1)
+        await one.turn()
+        site.now += 1
+    assert len(site.book.rows) == 20 / HEARTBEAT
+    await one.booking.turn(everything=True)
+    after = site.publisher()
+    await after.turn()
+    assert after.receipt(19) == one.receipt(19)
+
+
+async def test_what_nobody_else_hears_is_written_in_the_next_turn() -> None:
+    site = Site()
+    one = site.publisher()
+    for second in range(5):
+        one.hear(at(second), sequence=second + 1, everywhere=False)
+        await one.turn()
+        site.now += 1
+    assert len(site.book.rows) == 5
+
+
 # A book that fails.
 
 
@@ -420,6 +444,7 @@ async def test_what_comes_while_the_book_writes_is_written_next() -> None:
     one.hear(at(2), sequence=2)
     site.book.delayed.set()
     await turn
+    site.now += HEARTBEAT
     await one.turn()
     after = site.publisher()
     await after.turn()

@@ -66,7 +66,7 @@ class Booking:
         self._fleet = fleet
         self._book = book
         self._heartbeat = heartbeat
-        self._turn = min(TURN_SECONDS, heartbeat / 2)
+        self._pause = min(TURN_SECONDS, heartbeat / 2)
         self._forget_after = forget_after
         self._wall_clock = wall_clock
         self._clock = clock
@@ -74,6 +74,7 @@ class Booking:
         self._seen: dict[str, int] = {}  # the book as last read: editions
         self._incarnations: dict[str, str] = {}
         self._heard_at: dict[str, int] = {}
+        self._wrote_at: dict[str, float] = {}
         self._lost: set[str] = set()
         self._foreign: set[str] = set()  # another version wrote them: they are not ours to remove
         self._refresh_at = clock()
@@ -84,17 +85,20 @@ class Booking:
         try:
             while True:
                 await self.turn()
-                await asyncio.sleep(self._turn)
+                await asyncio.sleep(self._pause)
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TURN_SECONDS):
-                    await self.turn()
+                    await self.turn(everything=True)
 
-    async def turn(self) -> None:
-        """Read and write once. A book that fails is told of, and tried again in the next turn."""
+    async def turn(self, *, everything: bool = False) -> None:
+        """Read and write once. A book that fails is told of, and tried again in the next turn.
+
+        `everything`: also what might as well be written a little later.
+        """
         try:
             await self._read()
-            await self._write()
+            await self._write(everything)
             await self._forget()
         except StoreError as error:
             if not self.error:
@@ -132,8 +136,8 @@ class Booking:
         self._saw(record, booked.report.incarnation, lost=booked.lost)
         self._fleet.merge(booked)
 
-    async def _write(self) -> None:
-        due = self._due()
+    async def _write(self, everything: bool) -> None:
+        due = self._due(everything)
         records: list[NodeRecord] = []
         incarnations: dict[str, str] = {}
         for number, node in enumerate(due[:AT_ONCE]):
@@ -155,11 +159,16 @@ class Booking:
             for node in left:
                 self._unsee(node)
 
-    def _due(self) -> list[str]:
-        """The nodes to write, the most urgent first."""
-        due = sorted(self._fleet.unbooked)
+    def _due(self, everything: bool) -> list[str]:
+        """The nodes to write."""
+        due: list[str] = []
+        unbooked, soon = self._fleet.unbooked, self._clock() - self._heartbeat
         for name, heard_at, everywhere, lost in self._fleet.pulses():
-            if name in self._fleet.unbooked:
+            if name in unbooked:
+                # While one change follows the other, not each of them: who restarts loses a
+                # heartbeat's dates at most, and the other publishers hear it all themselves.
+                if everything or not everywhere or self._wrote_at.get(name, soon) <= soon:
+                    due.append(name)
                 continue
             beats = ALIVE_EVERYWHERE_HEARTBEATS if everywhere else ALIVE_HEARTBEATS
             late = heard_at - self._heard_at.get(name, 0) > beats * self._heartbeat * 1000
@@ -173,15 +182,17 @@ class Booking:
         try:
             written = await self._book.write(records, self._seen)
         except BaseException:  # what became of it is not known: all of it again
-            self._fleet.unbooked |= nodes
+            self._fleet.unbooked |= {node for node in nodes if self._fleet.incarnation(node)}
             raise
         self.writes += len(written)
         for record in records:
             if record.node in written:
                 self._saw(record, incarnations[record.node], lost=record.node in lost)
+                self._wrote_at[record.node] = self._clock()
         if len(written) < len(records):  # somebody else was quicker: look what it says
             self._refresh_at = self._clock()
-            self._fleet.unbooked |= nodes - written
+            others = nodes - written
+            self._fleet.unbooked |= {node for node in others if self._fleet.incarnation(node)}
 
     async def _forget(self) -> None:
         if self._clock() < self._forget_at:
@@ -201,5 +212,6 @@ class Booking:
         self._seen.pop(node, None)
         self._incarnations.pop(node, None)
         self._heard_at.pop(node, None)
+        self._wrote_at.pop(node, None)
         self._lost.discard(node)
         self._foreign.discard(node)

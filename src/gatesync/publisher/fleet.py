@@ -112,12 +112,13 @@ class Fleet:
             node.inventories[report.verification.id] = report.verification
             while len(node.inventories) > INVENTORIES:
                 del node.inventories[next(iter(node.inventories))]
-        news = (report.status, report.version) != (node.report.status, node.report.version)
+        news = report.node in self.unbooked or report.status != node.report.status
         for each in report.labels:
-            news = node.receive_label(each, report.sequence, node.heard_at) or news
+            before = node.receive_label(each, report.sequence, node.heard_at)
+            news = news or before is None or differs(before, each)
         if news:
             self.unbooked.add(report.node)
-        node.report = msgspec.structs.replace(report, labels=(), verification=None)
+        node.report = report
 
     def merge(self, booked: BookedNode) -> None:
         """Take what the book has of a node, unless that process said goodbye here."""
@@ -291,8 +292,7 @@ class Fleet:
 
 
 def _new_node(report: NodeReport, started: float) -> KnownNode:
-    bare = msgspec.structs.replace(report, labels=(), verification=None)
-    return KnownNode(bare, 0.0, 0, started, here=False, everywhere=False)
+    return KnownNode(report, 0.0, 0, started, here=False, everywhere=False)
 
 
 def _says_more(node: KnownNode, booked: BookedNode) -> bool:

@@ -42,7 +42,7 @@ class KnownNode(msgspec.Struct):
     it is lost.
     """
 
-    report: NodeReport  # without its labels
+    report: NodeReport  # the newest; what others said of other labels is in `labels`
     heard: float
     heard_at: int
     started: float
@@ -53,21 +53,21 @@ class KnownNode(msgspec.Struct):
     inventories: dict[str, Inventory] = {}  # the newest last
     given_up: bool = False
 
-    def receive_label(self, report: LabelReport, sequence: int, at: int) -> bool:
-        """Take what a report says of a label; answers whether that is any news."""
+    def receive_label(self, report: LabelReport, sequence: int, at: int) -> LabelReport | None:
+        """Take what a report says of a label; answers with what was said before."""
         known = self.labels.get(report.label)
         if known is None or known.report.epoch != report.epoch:
             known = self.labels[report.label] = KnownLabel(report, sequence, _new_rises())
             # What it reached earlier, in a report that nobody heard, has no date.
             since = report.applied - 1 if report.took_us else report.applied
             known.rises.append(Rise(since, report.applied, at, report.took_us))
-            return True
+            return None
         before, known.report, known.sequence = known.report, report, sequence
         if report.applied > before.applied:
             known.rises.append(Rise(before.applied, report.applied, at, report.took_us))
         elif report.applied < before.applied:
             known.rises.clear()
-        return differs(before, report)
+        return before
 
 
 class BookedLabel(msgspec.Struct, frozen=True, array_like=True):
@@ -96,7 +96,8 @@ def encode_booked(node: KnownNode, *, started_at: int, lost: bool) -> bytes:
         BookedLabel(each.report, each.sequence, tuple(each.rises)[-BOOKED_RISES:])
         for each in node.labels.values()
     )
-    booked = BookedNode(node.report, node.heard_at, started_at, node.everywhere, lost, labels)
+    bare = msgspec.structs.replace(node.report, labels=(), verification=None)
+    booked = BookedNode(bare, node.heard_at, started_at, node.everywhere, lost, labels)
     return _encoder.encode(booked)
 
 
@@ -114,7 +115,7 @@ def decode_booked(state: bytes) -> BookedNode:
 
 def differs(before: LabelReport, after: LabelReport) -> bool:
     """Whether a report says more than that the node still lives."""
-    return _said(before) != _said(after)
+    return before.applied != after.applied or _said(before) != _said(after)
 
 
 def merged_rises(ours: Iterable[Rise], theirs: Iterable[Rise]) -> "deque[Rise]":

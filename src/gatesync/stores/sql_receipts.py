@@ -23,7 +23,7 @@ from gatesync.stores.store import StoreError
 
 __all__ = ["SqlReceiptBook", "open_sql_receipt_book"]
 
-STEP: Final = 250  # records in one transaction: on SQLite a publish waits for one at most
+STEP: Final = 100  # records in one transaction: on SQLite a publish waits for one at most
 
 _T = TypeVar("_T")
 
