@@ -31,8 +31,7 @@ from tests.stores.budget import BUDGET
 
 HEARTBEAT_MS: Final = 1_000
 TWO_HEARTBEATS: Final = 2 * HEARTBEAT_MS / 1000 + 1.0  # and the transfer, on a busy machine
-SECONDS: Final = 5.0 * BUDGET
-KILLS: Final = max(3, round(4 * BUDGET))
+KILLS: Final = max(3, round(3 * BUDGET))  # turns, each of one or two
 WRITERS: Final = 4  # beside the command line
 END_SECONDS: Final = 40.0  # for what is under way when the last kill is done
 PAUSE_SECONDS: Final = 0.01
@@ -82,7 +81,8 @@ class Publishers:
         One always answers: a command that finds nobody says so and is repeated by its user.
         """
         for turn in range(KILLS):
-            await asyncio.sleep(random.uniform(0.5, 1.5) * SECONDS / KILLS)
+            await asyncio.sleep(random.uniform(0, 1))
+            await asyncio.to_thread(until, lambda: self._answering() >= 2, "one can be spared")
             for role in random.sample(self.roles, random.choice([1, 2])):
                 if await asyncio.to_thread(self._can_spare, role):
                     role.stop(signal.SIGKILL)
@@ -91,6 +91,9 @@ class Publishers:
             for role in self.roles if turn + 1 < KILLS else ():
                 if not role.alive:
                     role.start(wait=False)
+
+    def _answering(self) -> int:
+        return sum(answers(url) for url in self.urls)
 
     def _can_spare(self, role: Role) -> bool:
         others = (url for each, url in zip(self.roles, self.urls, strict=True) if each is not role)
@@ -177,7 +180,7 @@ def database() -> Iterator[str]:
 
 @pytest.mark.promise(1)
 @pytest.mark.promise(3)
-@pytest.mark.timeout(120 + 3 * SECONDS)
+@pytest.mark.timeout(120 + 20 * KILLS)
 async def test_publishers_killed_at_random_lose_nothing_double_nothing_and_leave_all_in_step(
     tmp_path: Path, database: str
 ) -> None:
@@ -194,7 +197,9 @@ async def test_publishers_killed_at_random_lose_nothing_double_nothing_and_leave
         token = publishers.start(*nodes)
         for node in nodes:
             stack.callback(node.end)
-            node.role("gateway").start()
+            node.role("gateway").start(wait=False)
+        for node in nodes:
+            until(lambda node=node: answers(node.gateway), f"{node.node} is ready")
 
         target = Target(tuple(publishers.urls), Secret(token))
         sending = [Writer(f"w{number}", target) for number in range(WRITERS)]
@@ -219,7 +224,7 @@ async def test_publishers_killed_at_random_lose_nothing_double_nothing_and_leave
         for node in nodes:
             until(lambda node=node: node.held() == held, f"{node.node} is in step", max(left, 0.1))
         assert publishers.killed >= KILLS
-        assert min(len(each.acknowledged) for each in writers) > 2
+        assert all(each.acknowledged for each in writers)
         print(
             f"{publishers.killed} publishers killed; {len(told)} changes acknowledged, "
             f"{sum(each.repeated for each in sending)} of them by a repetition; "
