@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import EMPTY_LABEL
 from gatesync.events.messages import ApplyException, Inventory, LabelReport, NodeReport
 from gatesync.publisher.fleet import Fleet, Receipt, ReceiptStatus
+from gatesync.publisher.nodes import WATERMARKS
 
 pytestmark = [pytest.mark.fast, pytest.mark.promise(9)]
 
@@ -262,3 +264,65 @@ async def test_waiting_ends_with_the_news_or_the_time() -> None:
     await bench.fleet.change(version - 1, 60)  # it came already
     await bench.fleet.change(version, 0.01)
     assert bench.fleet.version == version
+
+
+# Dates.
+
+
+def test_what_was_reached_before_the_first_report_is_dated_before_it() -> None:
+    bench = Bench()
+    bench.receive(at(500))  # a heartbeat: nothing was changed just now
+    bench.now += 5
+    bench.receive(at(501, took_us=80), sequence=2)
+    first = bench.wall_ms() - 5_000
+    assert (bench.receipt(400).at, bench.receipt(400).before) == (0, first)
+    assert (bench.receipt(500).at, bench.receipt(500).before) == (0, first)
+    assert (bench.receipt(501).at, bench.receipt(501).before) == (bench.wall_ms(), 0)
+
+
+def test_what_is_older_than_the_memory_is_dated_before_the_oldest_in_it() -> None:
+    bench = Bench()
+    for number in range(1, 201):
+        bench.now += 1
+        bench.receive(at(number, took_us=1), sequence=number)
+    oldest = bench.receipt(200 - WATERMARKS + 1)
+    assert oldest.at > 0
+    assert (bench.receipt(1).at, bench.receipt(1).before) == (0, oldest.at)
+
+
+# What failed.
+
+
+def test_a_failure_names_the_artifact_and_when_it_is_tried_again() -> None:
+    bench = Bench()
+    named = ApplyException("id", 5, "00", "bad endpoint", 3, 9_000, "api Menu 1.0.0")
+    bench.receive(at(7, exceptions=(named, refusal(6))))
+    bench.now += 4
+    receipt = bench.receipt(7, first=5)
+    assert receipt.reason == "api Menu 1.0.0: bad endpoint (attempt 3, next in 5.0 s), and 1 more"
+    assert [(each.api_id, each.next_try_ms) for each in receipt.failures] == [
+        ("id", 5_000),
+        ("menu", 0),
+    ]
+
+
+def test_a_lost_node_says_for_how_long_it_was_silent() -> None:
+    bench = Bench()
+    bench.receive(at(3), status="ready", mode="sync")
+    heard = bench.wall_ms()
+    bench.now += 90
+    receipt = bench.receipt(4)
+    assert (receipt.status, receipt.silent_ms) == (ReceiptStatus.LOST, 90_000)
+    [node] = bench.fleet.nodes()
+    assert (node.heard_at, node.status, node.mode) == (heard, "ready", "sync")
+
+
+async def test_a_thousand_reports_wake_who_waits_once() -> None:
+    bench = Bench()
+    waiting = asyncio.create_task(bench.fleet.change(bench.fleet.version, 60))
+    await asyncio.sleep(0)
+    for number in range(1_000):
+        bench.receive(at(1), node=f"n{number}", incarnation=f"i{number}")
+    await waiting
+    assert bench.fleet.waiting == 0
+    assert len(bench.fleet) == bench.fleet.version == 1_000
