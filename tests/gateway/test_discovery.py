@@ -6,7 +6,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from gatesync.events.hub import AskAgain, EventHub, HubAddress
+from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
+from gatesync.events.in_process import open_in_process_hub
 from gatesync.events.nats import open_nats_hub
 from gatesync.gateway.agent import ClusterView, discovered_hub
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
@@ -71,3 +72,22 @@ async def test_what_goes_wrong_later_is_not_taken_for_a_wrong_answer() -> None:
         async with discovered(told):
             raise UnreachableError("later")
     assert told.asked == 1
+
+
+@in_virtual_time
+async def test_a_broker_that_is_lost_is_asked_for_again() -> None:
+    """Whatever a publisher answers then, an error or none, is no address."""
+    here, there = ({"endpoints": [f"nats://{host}.example"]} for host in ("here", "there"))
+    told = Told(here, UnreachableError("it is away"), AnsweredError(URL, 503, b""), None, there)
+    asking: list[AskAgain] = []
+
+    def keep(_: HubAddress, ask_again: AskAgain) -> AbstractAsyncContextManager[EventHub]:
+        asking.append(ask_again)
+        return open_in_process_hub()
+
+    async with discovered_hub(cast(HttpClient, told), keep):
+        (ask_again,) = asking
+        for wrong in ("it is away", "503", "no broker any more"):
+            with pytest.raises(HubError, match=wrong):
+                await ask_again()
+        assert (await ask_again()).endpoints == ("nats://there.example",)
