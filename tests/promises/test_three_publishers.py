@@ -24,7 +24,15 @@ from gatesync.secret import Secret
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.store import read_manifest
 from tests.promises.kills import changes_of, whole_log
-from tests.servers.gatesync import LABEL, Place, Role, ask, document, sequence_xml, until
+from tests.servers.gatesync import (
+    LABEL,
+    Place,
+    Role,
+    ask,
+    document,
+    sequence_xml,
+    until,
+)
 from tests.servers.postgresql import postgresql_server
 from tests.servers.round_robin import round_robin
 from tests.stores.budget import BUDGET
@@ -230,6 +238,28 @@ async def test_publishers_killed_at_random_lose_nothing_double_nothing_and_leave
             f"{sum(each.repeated for each in sending)} of them by a repetition; "
             f"requests that each publisher was passed: {list(balancer.passed.values())}"
         )
+
+
+@pytest.mark.promise(3)
+def test_a_publisher_that_dies_after_its_commit_leaves_no_second_change(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        here = Place(tmp_path)
+        stack.callback(here.end)
+        with here.config.open("a") as config:
+            config.write(NO_BROKER)
+        here.role("publisher").start()
+        dying = stack.enter_context(round_robin(here.publisher))
+        dying.swallows = True
+        path = tmp_path / "once.xml"
+        path.write_bytes(sequence_xml("once"))
+        both = ("--publisher", dying.url, "--publisher", here.publisher)
+        done = here.run("publish", path, "--label", LABEL, "--json", *both)
+        assert done.code == 0, done.err
+        assert f"trying {here.publisher}" in done.err
+        assert dying.passed == {here.publisher: 1}  # it was saved, and nobody was told
+        (told,) = done.json()["change_sets"]
+        (head,) = here.heads()
+        assert told["revision"] == head["revision"] == 1
 
 
 def test_nobody_there_is_told_with_each_that_was_tried_as_the_page_shows(tmp_path: Path) -> None:

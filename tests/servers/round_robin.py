@@ -17,9 +17,13 @@ HELD_BACK: Final = ("connection", "content-length", "transfer-encoding", "server
 
 
 class RoundRobin(ThreadingHTTPServer):
-    """Counts in `passed` how many requests each server was given."""
+    """Counts in `passed` how many requests each server was given.
+
+    While it `swallows`, a server does what it is asked, and the answer is lost on the way back.
+    """
 
     daemon_threads = True
+    swallows = False
 
     def __init__(self, urls: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -65,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.pass_on(self.command, self.path, body, headers)
         except OSError:
             self.send_error(502)
+            return
+        if self.server.swallows:
+            self.close_connection = True
             return
         self.send_response(answer.status)
         for name, value in answer.headers.items():
