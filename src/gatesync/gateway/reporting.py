@@ -24,6 +24,7 @@ from gatesync.events.messages import (
 )
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.informer import Informer
+from gatesync.gateway.pacing import Pace
 from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of
 
 __all__ = ["Reporter", "inventory_of"]
@@ -37,6 +38,8 @@ _log = structlog.get_logger("gatesync.gateway")
 
 class Reporter:
     """Sends reports: one after each change, and a full one each heartbeat (promise 9).
+
+    While very many changes follow each other, one report may tell of several (`pacing`).
 
     Args:
         node: this node's id.
@@ -68,6 +71,7 @@ class Reporter:
         self._rule = staleness or StalenessRule()
         self._clock = clock
         self._started = clock()
+        self._pace = Pace(self._started)
         self._incarnation = str(uuid.uuid4())
         self._sequence = 0
         self._waiting: set[str] = set()
@@ -108,6 +112,8 @@ class Reporter:
                 if quiet or self._clock() >= full:
                     full = self._clock() + self._heartbeat
                     self._waiting.update(self.informer.logs)
+                if (pause := self._pace.take(self._clock())) > 0:
+                    await asyncio.sleep(pause)  # more may come meanwhile, and goes along
                 self._due.clear()
                 if self._retiring and await self._deliver(self._report((), None, leaving=True)):
                     self._retiring = False
@@ -226,7 +232,8 @@ async def inventory_of(informer: Informer, verification: str) -> Inventory:
     """Recompute what the engine holds, from its bytes, and set right what drifted.
 
     Where another label's entry is preferred, or an API does not fit this gateway's type, an
-    artifact counts with the digest that its own label gives it: it is rightly not there. What was set aside is reported and left to its retry.
+    artifact counts with the digest that its own label gives it: it is rightly not there. What was
+    set aside is reported and left to its retry.
     """
     deployment = informer.deployment
     found = await deployment.inspect()
