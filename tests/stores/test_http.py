@@ -18,7 +18,7 @@ from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import StoreError
-from gatesync.stores.wire import ContentsRequest, pack_contents
+from gatesync.stores.wire import frame_path, pack_contents
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, Response, UnreachableError, open_client
 from gatesync.web.guard import Guard
@@ -85,11 +85,8 @@ async def test_what_is_too_much_for_one_answer_is_asked_for_in_halves(bench: Htt
     digests = [item.entry.digest for item in items]
     found = await bench.store.contents(digests)
     assert found == {item.entry.digest: item.content for item in items}
-    body = msgspec.json.encode(ContentsRequest(tuple(digests)))
     with pytest.raises(AnsweredError, match=r"these are 73400325 bytes") as caught:
-        await bench.client.request(
-            "POST", "/v1/contents", body=body, headers={"Content-Type": "application/json"}
-        )
+        await bench.client.request("GET", frame_path(digests))
     assert (caught.value.status, caught.value.code) == (413, "too-much")
 
 
@@ -126,7 +123,7 @@ async def test_contents_that_do_not_match_their_digest_count_as_not_there() -> N
     "frame", [b"", b"{}", pack_contents({digest_of(b"a"): b"a"})[:-3]], ids=["none", "json", "cut"]
 )
 async def test_contents_of_another_shape_are_no_answer(frame: bytes) -> None:
-    with pytest.raises(StoreError, match="/v1/contents"):
+    with pytest.raises(StoreError, match="/v1/frames"):
         await HttpRetriever(Liar(frame)).contents([digest_of(b"a")])  # type: ignore[arg-type]
 
 

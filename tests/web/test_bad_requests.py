@@ -194,6 +194,7 @@ def test_wrong_queries(cluster: Place, path: str) -> None:
         ("GET", "/v1/nothing", 404),
         ("GET", "/", 404),
         ("GET", "/v1/contents/" + "0" * 64, 404),
+        ("GET", "/v1/frames/", 404),
         ("GET", "/v1/contents/..%2f..%2fetc%2fpasswd", 404),
         ("DELETE", "/v1/changes", 405),
         ("PUT", "/v1/labels", 405),
@@ -208,10 +209,6 @@ def test_what_is_not_there(cluster: Place, method: str, path: str, status: int) 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/contents", {"digests": "all"}),
-        ("/v1/contents", {"digests": [1]}),
-        ("/v1/contents", {}),
-        ("/v1/contents", b"["),
         ("/v1/labels/confirm", {"label": ""}),
         ("/v1/labels/confirm", {"label": None}),
         ("/v1/labels/confirm", []),

@@ -22,7 +22,7 @@ from gatesync.gateway.desired import Desired, Loads, Wanted
 from gatesync.gateway.log import LabelLog
 from gatesync.gateway.starting import StartUp
 from gatesync.gateway.waiting import wait_for
-from gatesync.stores.batching import in_batches
+from gatesync.stores.batching import in_batches, in_shared_batches
 from gatesync.stores.store import Retriever, StoreError
 from gatesync.stores.wire import BATCH_DIGESTS
 
@@ -229,7 +229,7 @@ class Deployer:
                 continue
             # What others need comes first: an API is not deployed before its sequences.
             turn = [each for each in missing if each.rank == missing[0].rank]
-            batches = iter(in_batches(turn, FETCH_BYTES, BATCH_DIGESTS))
+            batches = iter(in_shared_batches(turn, FETCH_BYTES, BATCH_DIGESTS))
             try:
                 async with asyncio.TaskGroup() as fetchers:
                     for _ in range(min(FETCHERS, len(turn))):

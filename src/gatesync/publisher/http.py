@@ -4,17 +4,15 @@ Who is asking was found out in front (`web.guard`); what they may do is decided 
 """
 
 import asyncio
+import random
 import uuid
-from collections import OrderedDict
 from typing import Annotated, Any, Final
 
-import structlog
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor
-from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.names import check_label, check_name
@@ -30,86 +28,63 @@ from gatesync.publisher.answers import (
     VerificationAnswer,
 )
 from gatesync.publisher.cluster import ClusterAnswer
+from gatesync.publisher.contents import (
+    Frames,
+    TooMuchError,
+    begin_pull,
+    get_access,
+    get_content,
+    get_frame,
+    in_pull,
+)
+from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, PlanRequest, origin_of
 from gatesync.publisher.service import IN_THREAD_BYTES, Publisher, RefusedError
 from gatesync.publisher.tokens import Principal
 from gatesync.stores.store import Behind, StoreError, TooOld
 from gatesync.stores.wire import (
-    BATCH_BYTES,
-    BATCH_DIGESTS,
-    CONTENTS_TYPE,
-    ContentsRequest,
     DeltaAnswer,
     DigestAnswer,
     HeadsAnswer,
     ManifestAnswer,
     ProblemAnswer,
     ReportAnswer,
-    pack_contents,
 )
-from gatesync.web.app import AppState, ForbiddenError, NotFoundError, make_app
+from gatesync.web.app import AppState, ForbiddenError, make_app
 
 __all__ = ["publisher_app"]
 
-FRAMES_BYTES: Final = 64 * 1024 * 1024  # of packed contents kept, for gateways that start together
 WAIT_SECONDS: Final = 30.0  # one long poll takes no longer
 COALESCE_SECONDS: Final = 0.05  # reports that come this close together are answered as one,
 COALESCE_NODE_SECONDS: Final = 50e-6  # or closer, where few gateways are looked through
 PAGE_LIMIT: Final = 5_000
 
-_log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
 _Revision = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]  # what a store's column holds
 
 
-class TooMuchError(Exception):
-    """More was asked for at once than this process wants to hold."""
-
-
-class _Frames:
-    """Packed contents, made once for the gateways that ask for the same."""
-
-    def __init__(self) -> None:
-        self._frames: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
-        self._size = 0
-
-    def get(self, digests: tuple[str, ...]) -> bytes | None:
-        frame = self._frames.get(digests)
-        if frame is not None:
-            self._frames.move_to_end(digests)
-        return frame
-
-    def put(self, digests: tuple[str, ...], frame: bytes) -> None:
-        # Two that asked at once have both made it.
-        self._size += len(frame) - len(self._frames.pop(digests, b""))
-        self._frames[digests] = frame
-        while self._size > FRAMES_BYTES:
-            self._size -= len(self._frames.popitem(last=False)[1])
-
-
-def publisher_app(publisher: Publisher, cluster: ClusterAnswer, state: AppState) -> Litestar:
+def publisher_app(
+    publisher: Publisher, cluster: ClusterAnswer, state: AppState, pulls: FullPulls | None = None
+) -> Litestar:
     """The publisher's application, to be put behind a `Guard`.
 
     Args:
         publisher: what it speaks for.
         cluster: what `/v1/cluster` answers.
         state: readiness and metrics.
+        pulls: hands out full pulls, to a default number of nodes at once unless given.
     """
     app = make_app("gatesync publisher", _HANDLERS, state, _explain)
     app.state.publisher = publisher
     app.state.cluster = cluster
-    app.state.frames = _Frames()
+    app.state.frames = Frames()
+    app.state.pulls = pulls or FullPulls(random=random.random)
     return app
 
 
 def _publisher(request: _Ask) -> Publisher:
     publisher: Publisher = request.app.state.publisher
     return publisher
-
-
-def _frames(request: _Ask) -> _Frames:
-    frames: _Frames = request.app.state.frames
-    return frames
 
 
 def _reader(request: _Ask, label: str) -> None:
@@ -191,7 +166,7 @@ async def get_changes(
     return DeltaAnswer(await _publisher(request).saver.changes(label, Cursor(epoch, since)))
 
 
-@get("/v1/manifest")
+@get("/v1/manifest", middleware=[in_pull])
 async def get_manifest(
     request: _Ask,
     label: FromQuery[str],
@@ -202,8 +177,12 @@ async def get_manifest(
     at_epoch: FromQuery[str] = "",
     at_revision: _Revision = 0,
 ) -> ManifestAnswer:
-    """A page of everything that a label holds, now or at an earlier revision."""
+    """A page of everything that a label holds, now or at an earlier revision.
+
+    429 busy with Retry-After for a first page where many nodes start.
+    """
     _reader(request, label)
+    begin_pull(request, further=bool(after))
     page = await _publisher(request).saver.manifest(
         label,
         at=Cursor(at_epoch, at_revision) if at_epoch else None,
@@ -221,51 +200,6 @@ async def get_digest(
     """The label digest that this history had at a revision, if it had one."""
     _reader(request, label)
     return DigestAnswer(await _publisher(request).saver.digest_at(label, Cursor(epoch, revision)))
-
-
-@post("/v1/contents", status_code=200)
-async def post_contents(request: _Ask, data: JSONBody[ContentsRequest]) -> Response[bytes]:
-    """Up to 256 artifacts by digest, in one zstd frame; what is not there is left out.
-
-    413 too-much where several are together more than 32 MiB: ask for fewer.
-    """
-    digests = data.digests[:BATCH_DIGESTS]
-    frame = _frames(request).get(digests)
-    if frame is None:
-        saver = _publisher(request).saver
-        size = sum((await saver.sizes(digests)).values())
-        if size > BATCH_BYTES and len(digests) > 1:
-            raise TooMuchError(f"these are {size} bytes; ask for at most {BATCH_BYTES} at once")
-        contents = await saver.contents(digests)
-        packed, good = await asyncio.to_thread(_pack, contents)
-        frame = packed
-        if good == len(set(digests)):
-            _frames(request).put(digests, frame)
-    return Response(frame, media_type=CONTENTS_TYPE)
-
-
-def _pack(contents: dict[str, bytes]) -> tuple[bytes, int]:
-    """A frame of what the store gave out undamaged, and how many those are.
-
-    A frame is kept for everyone who asks, so one bad read must not get into it (promise 8).
-    """
-    good = {digest: each for digest, each in contents.items() if digest_of(each) == digest}
-    if len(good) < len(contents):
-        _log.error("the store holds other bytes", digests=sorted(contents.keys() - good.keys()))
-    return pack_contents(good), len(good)
-
-
-@get("/v1/contents/{digest:str}")
-async def get_content(request: _Ask, digest: FromPath[str]) -> Response[bytes]:
-    """One artifact's canonical form. It never changes; any cache may keep it."""
-    etag = f'"{digest}"'
-    found = await _publisher(request).saver.contents([digest])
-    if digest not in found or digest_of(found[digest]) != digest:  # promise 8
-        raise NotFoundError(f"no contents with digest {digest[:64]}")
-    headers = {"ETag": etag, "Cache-Control": "private, max-age=31536000, immutable"}
-    if request.headers.get("if-none-match") == etag:
-        return Response(b"", status_code=304, headers=headers)
-    return Response(found[digest], media_type="application/json", headers=headers)
 
 
 @get("/v1/artifacts")
@@ -360,8 +294,9 @@ _HANDLERS: Final = [
     get_changes,
     get_manifest,
     get_digest,
-    post_contents,
+    get_frame,
     get_content,
+    get_access,
     get_artifacts,
     get_labels,
     confirm,

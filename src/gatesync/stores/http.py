@@ -1,10 +1,14 @@
 """A publisher's store, read over HTTP: the retriever of a gateway without a database."""
 
+import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
+import structlog
 
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
@@ -21,12 +25,12 @@ from gatesync.stores.store import (
 )
 from gatesync.stores.wire import (
     BATCH_DIGESTS,
-    ContentsRequest,
     DeltaAnswer,
     DigestAnswer,
     HeadsAnswer,
     ManifestAnswer,
     ProblemAnswer,
+    frame_path,
     unpack_contents,
 )
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
@@ -37,13 +41,47 @@ _T = TypeVar("_T")
 
 # A batch is bounded by what its caller asks for; this stops a frame that claims to be more.
 FRAME_MAX_BYTES: Final = 4 * ARTIFACT_MAX_BYTES
+WAIT_SECONDS: Final = 60  # no publisher tells a node to wait for longer at once
+SPREAD_SECONDS: Final = 0.5  # Retry-After knows whole seconds only; this sets nodes apart
+DISTRUST_SECONDS: Final = 30.0  # a cache that failed is not asked for so long
+_OF_THE_TOKEN: Final = (401, 403)
+
+_log = structlog.get_logger("gatesync.gateway")
 
 
 class HttpRetriever:
-    """See `Retriever`; each answer is the publisher's own word, never a replica's."""
+    """See `Retriever`; each answer is the publisher's own word, never a replica's.
 
-    def __init__(self, client: HttpClient) -> None:
+    Where many nodes start at once, a publisher tells each when to come back with its manifest and
+    its large batches. That is a wait like that for any answer, no failure.
+
+    Args:
+        client: the publisher.
+        contents_url: a cache before it, which is asked for contents first; None for none.
+        clock: the monotonic clock.
+        sleep: waits for so many seconds.
+        random: a number from [0, 1).
+
+    Attributes:
+        on_wait: called with the seconds of each such wait when it begins.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        contents_url: str | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.on_wait: Callable[[float], None] = lambda _: None
         self._client = client
+        self._cache = client.at(contents_url) if contents_url else None
+        self._cache_trusted_from = float("-inf")
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
 
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
@@ -94,28 +132,59 @@ class HttpRetriever:
         asked = list(digests)
         found: dict[str, bytes] = {}
         for start in range(0, len(asked), BATCH_DIGESTS):
-            found.update(await self._batch(asked[start : start + BATCH_DIGESTS]))
+            batch = asked[start : start + BATCH_DIGESTS]
+            kept = await self._from_cache(batch)
+            found |= kept
+            if absent := [digest for digest in batch if digest not in kept]:
+                found |= await self._from_publisher(absent)
         return found
 
-    async def _batch(self, digests: list[str]) -> dict[str, bytes]:
+    async def _from_cache(self, digests: list[str]) -> dict[str, bytes]:
+        """What the cache before the publisher has; nothing where it does not work as it should."""
+        if self._cache is None or self._clock() < self._cache_trusted_from:
+            return {}
+        try:
+            return await self._frame(self._cache, digests)
+        except (AnsweredError, UnreachableError, FormatError) as error:
+            if not isinstance(error, AnsweredError) or error.status not in _OF_THE_TOKEN:
+                self._cache_trusted_from = self._clock() + DISTRUST_SECONDS
+                _log.warning("the cache of contents did not answer", reason=str(error))
+            return {}  # the publisher has everything, and says what is wrong with a token
+
+    async def _from_publisher(self, digests: list[str]) -> dict[str, bytes]:
+        try:
+            return await self._frame(self._client, digests)
+        except (AnsweredError, UnreachableError) as error:
+            raise StoreError(str(error)) from error
+        except FormatError as error:
+            raise StoreError(f"{self._client.url}/v1/frames: {error}") from error
+
+    async def _frame(self, client: HttpClient, digests: list[str]) -> dict[str, bytes]:
         """Up to `BATCH_DIGESTS`; what is too much for one answer is asked for in halves."""
         try:
-            response = await self._client.request(
-                "POST",
-                "/v1/contents",
-                body=msgspec.json.encode(ContentsRequest(tuple(digests))),
-                headers={"Content-Type": "application/json"},
-            )
-            return unpack_contents(response.body, FRAME_MAX_BYTES)
+            path = frame_path(digests)
+            response = await self._in_turn(lambda: client.request("GET", path))
         except AnsweredError as error:
             half = len(digests) // 2
             if error.code != "too-much" or half == 0:
-                raise StoreError(str(error)) from error
-            return await self._batch(digests[:half]) | await self._batch(digests[half:])
-        except UnreachableError as error:
-            raise StoreError(str(error)) from error
-        except FormatError as error:
-            raise StoreError(f"{self._client.url}/v1/contents: {error}") from error
+                raise
+            return await self._frame(client, digests[:half]) | await self._frame(
+                client, digests[half:]
+            )
+        return unpack_contents(response.body, FRAME_MAX_BYTES)
+
+    async def _in_turn(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask, and come back as often as the publisher says that others are first."""
+        while True:
+            try:
+                return await ask()
+            except AnsweredError as error:
+                if error.code != "busy" or error.retry_after is None:
+                    raise
+                told = min(error.retry_after, WAIT_SECONDS)
+                seconds = told + SPREAD_SECONDS * self._random()
+            self.on_wait(seconds)
+            await self._sleep(seconds)
 
     async def _get(
         self,
@@ -126,7 +195,7 @@ class HttpRetriever:
         wanted: Cursor | None = None,
     ) -> _T:
         try:
-            return await self._client.get(path, answer, params)
+            return await self._in_turn(lambda: self._client.get(path, answer, params))
         except UnreachableError as error:
             raise StoreError(str(error)) from error
         except AnsweredError as error:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gatesync import __version__
 from gatesync.web.guard import problem_body
 
-__all__ = ["AppState", "ForbiddenError", "NotFoundError", "make_app"]
+__all__ = ["AppState", "BusyError", "ForbiddenError", "NotFoundError", "make_app"]
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,6 +30,14 @@ class ForbiddenError(Exception):
 
 class NotFoundError(Exception):
     """What was asked for is not here."""
+
+
+class BusyError(Exception):
+    """There is too much to do for this now; to be asked again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class AppState(msgspec.Struct):
@@ -75,7 +83,10 @@ def make_app(
 
     def refuse(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         status, body = _refusal(error, explain)
-        return Response(body, status_code=status, media_type="application/json")
+        headers = {"Cache-Control": "no-store"}  # some caches keep a 404 unless told not to
+        if isinstance(error, BusyError):
+            headers["Retry-After"] = str(error.retry_after)
+        return Response(body, status_code=status, media_type="application/json", headers=headers)
 
     return Litestar(
         [live, ready, metrics, *handlers],
@@ -100,6 +111,8 @@ def _refusal(error: Exception, explain: Explain) -> tuple[int, bytes]:
             return 403, problem_body("forbidden", str(error))
         case NotFoundError():
             return 404, problem_body("not-found", str(error))
+        case BusyError():
+            return 429, problem_body("busy", str(error))
         case HTTPException():
             return error.status_code, problem_body("request", *_reasons(error))
         case RecursionError():  # of msgspec, whose nesting ends at Python's own limit

@@ -41,9 +41,10 @@ class AnsweredError(Exception):
         code: the machine-readable word of the answer, or an empty string.
         reasons: what it says is wrong, for people.
         body: the answer's bytes.
+        retry_after: seconds after which the service wants to be asked again, if it said so.
     """
 
-    def __init__(self, url: str, status: int, body: bytes) -> None:
+    def __init__(self, url: str, status: int, body: bytes, retry_after: int | None = None) -> None:
         try:
             problem = msgspec.json.decode(body, type=_ProblemAnswer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -52,6 +53,7 @@ class AnsweredError(Exception):
         self.code = problem.code
         self.reasons = problem.reasons or (f"HTTP status {status}",)
         self.body = body
+        self.retry_after = retry_after
         super().__init__(f"{url}: " + "; ".join(self.reasons))
 
 
@@ -88,8 +90,14 @@ class HttpClient:
         self.renew(token)
 
     def renew(self, token: str | None) -> None:
-        """Show this token from the next request on."""
-        self._authorization = [("Authorization", f"Bearer {token}")] if token else []
+        """Show this token from the next request on; so do the clients made by `at`."""
+        self._authorization[:] = [("Authorization", f"Bearer {token}")] if token else []
+
+    def at(self, url: str) -> "HttpClient":
+        """Answer with a client of another service that shares this one's token and connections."""
+        other = HttpClient(self._pool, url, None, self._timeout)
+        other._authorization = self._authorization
+        return other
 
     async def get(self, path: str, answer: type[_T], params: Iterable[tuple[str, Any]] = ()) -> _T:
         """GET a JSON document."""
@@ -149,9 +157,11 @@ class HttpClient:
         except httpcore.TimeoutException as error:
             said = f"{self.url} did not answer in {seconds:g} s"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
-        if not (200 <= response.status < 300 or response.status == 304):
-            raise AnsweredError(f"{self.url}{path}", response.status, response.content)
         found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
+        if not (200 <= response.status < 300 or response.status == 304):
+            wait = found.get("retry-after", "")  # a date, which HTTP allows, too, is not looked at
+            later = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None
+            raise AnsweredError(f"{self.url}{path}", response.status, response.content, later)
         return Response(response.status, found, response.content)
 
     def _decode(self, path: str, body: bytes, answer: type[_T]) -> _T:
