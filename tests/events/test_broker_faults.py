@@ -61,6 +61,7 @@ class Cluster:
             '{"publisher": {"user": "publisher", "password": "p"},'
             ' "gateway": {"user": "gateway", "password": "g"}}'
         )
+        credentials.chmod(0o600)
         with self.control.config.open("a") as config:
             config.write(
                 f'[apim.event_hub]\nevent_listening_endpoints = ["{broker.url}"]\n'

@@ -304,8 +304,12 @@ def test_reading_credentials_says_what_is_wrong(tmp_path: Path) -> None:
         read_credentials(tmp_path)
     for broken in (b"", b"{}", b"\xff", b'{"publisher": {"user": "p", "password": 5}}'):
         path.write_bytes(broken)
+        path.chmod(0o600)
         with pytest.raises(BrokerError, match="is broken"):
             read_credentials(tmp_path)
+    path.chmod(0o604)
+    with pytest.raises(BrokerError, match=r"others can access it \(mode 0604\); run chmod 600"):
+        read_credentials(tmp_path)
 
 
 async def test_a_folder_with_an_awkward_name_works(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from collections import Counter
 import pytest
 
 from gatesync.engines.engine import Deployable
+from gatesync.events.hub import TooLarge
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import read_manifest
 from tests.contracts.saves import publish, remove
 from tests.gateway.cluster import HEARTBEAT, Cluster, Node, WatchedEngine
-from tests.gateway.virtual_time import in_virtual_time, now, until
+from tests.gateway.virtual_time import eventually, in_virtual_time, now, until
 from tests.stores.budget import BUDGET
 
 pytestmark = pytest.mark.fast
@@ -108,3 +109,19 @@ def serves(node: Node, wanted: dict[str, dict[str, bytes]]) -> bool:
     expected = {api_id: each for label in node.labels for api_id, each in wanted[label].items()}
     found = {api_id: bytes(each) for api_id, each in node.engine.snapshot().items()}
     return found == expected
+
+
+@pytest.mark.promise(9)
+@in_virtual_time
+async def test_a_report_that_is_too_large_for_the_broker_goes_by_http(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(node: str, message: bytes) -> None:
+        raise TooLarge("too large", size=len(message), limit=1)
+
+    async with Cluster(MemoryStore()) as cluster:
+        monkeypatch.setattr(cluster.broker, "report", refuse)
+        await cluster.start_node("n1", ["L"])
+        await cluster.publish("L", publish("menu"))
+        await eventually(lambda: cluster.receipts("L"), within=2 * HEARTBEAT)
+        assert set(await cluster.receipts("L")) == {"n1"}

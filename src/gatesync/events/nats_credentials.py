@@ -1,6 +1,7 @@
 """The embedded broker's two users: made once, kept in a file that only its owner can read."""
 
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -59,11 +60,16 @@ def read_credentials(data: Path) -> BrokerCredentials:
 def read_credentials_file(path: Path) -> BrokerCredentials:
     """The credentials in a file, wherever it is; raises as `read_credentials` does."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=BrokerCredentials)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise BrokerError(f"{path} is missing; the broker makes it when it first starts") from None
     except OSError as error:
         raise BrokerError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise BrokerError(f"{path}: others can access it (mode {mode:04o}); run chmod 600 on it")
+    try:
+        return msgspec.json.decode(content, type=BrokerCredentials)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokerError(
             f"{path} is broken ({error}); put the file back, "
