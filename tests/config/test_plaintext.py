@@ -8,6 +8,7 @@ IN_THE_CLEAR = [
     ("gatesync.publisher.listen", '"0.0.0.0:9640"'),
     ("gatesync.gateway.listen", '"[::]:9641"'),
     ("gatesync.traffic_manager.listen", '"gw.example:9642"'),
+    ("gatesync.gateway.contents_url", '"http://cache:9650"'),
     ("apim.event_hub.service_url", '"http://publisher:9640"'),
     ("apim.event_hub.event_listening_endpoints", '["tls://a:1", "nats://b:2"]'),
 ]

@@ -24,7 +24,10 @@ GATEWAY = "apim.sync_runtime_artifacts.gateway"
         ("server.ofset", "server.offset"),
         ("gatesnyc.data", "gatesync.data"),
         ("gatesync.offset", "server.offset"),
-        ("gatesync.publisher.xyz", "[gatesync.publisher] has forget_nodes_after, listen, request_max"),
+        (
+            "gatesync.publisher.xyz",
+            "[gatesync.publisher] has forget_nodes_after, full_pulls_at",
+        ),
         ("database.sync_runtime_artifacts_dbs.url", "database.sync_runtime_artifacts_db.url"),
         ("database.apim_db.usrname", "database.apim_db.username"),
     ],

@@ -16,6 +16,7 @@ from gatesync.gateway.health import Health, LabelStatus, SavedHealth
 from gatesync.gateway.informer import Pulse
 from gatesync.gateway.metrics import WHYS, GatewayMetrics
 from gatesync.publisher.metrics import publisher_metrics
+from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
@@ -75,7 +76,9 @@ def test_the_page_names_everything_that_a_gateway_counts_and_nothing_else() -> N
 def test_the_page_names_everything_that_a_publisher_counts_and_nothing_else() -> None:
     pusher = Pusher([Environment("E", "http://127.0.0.1:1", ("L",))])
     publisher = Publisher(MemoryStore(), None, "p1", pusher=pusher)
-    assert exposed(publisher_metrics(publisher)) == documented("gatesync_publisher_")
+    assert exposed(publisher_metrics(publisher, FullPulls(random=lambda: 0.0))) == documented(
+        "gatesync_publisher_"
+    )
 
 
 def test_every_reason_for_a_pull_is_documented_and_given_somewhere() -> None:

@@ -47,7 +47,7 @@ async def open_retriever(settings: Settings, client: HttpClient) -> AsyncIterato
     """
     name, database = _name(settings), settings.database
     if name == "http":
-        yield HttpRetriever(client)
+        yield HttpRetriever(client, settings.gateway.contents_url)
         return
     opener = load_adapter("gatesync.stores", SQL if name == "sql" else name, KEY)
     async with opener(database.read_source or database.source, database.options) as retriever:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from gatesync.private_file import write_private_file
 from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
+from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
@@ -111,7 +113,9 @@ async def publisher_role(
             return not error, said
 
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
-        app = publisher_app(publisher, cluster, AppState(ready, publisher_metrics(publisher)))
+        pulls = FullPulls(settings.publisher.full_pulls_at_once, random=random.random)
+        metrics = publisher_metrics(publisher, pulls)
+        app = publisher_app(publisher, cluster, AppState(ready, metrics), pulls)
         registry = TokenRegistry(tokens_path(settings))
         guarded = Guard(app, registry.authenticate, settings.publisher.request_max_bytes)
         async with serve(guarded, listen.host, listen.port) as port:

@@ -30,6 +30,11 @@ def plaintext_beyond_loopback(settings: Settings) -> Iterator[tuple[KeyPath, str
                 f"listens beyond this machine without TLS, at {address}; listen on 127.0.0.1 with "
                 f"something that ends TLS in front of it, {_OR_ALLOW}",
             )
+    if settings.gateway.contents_url and is_plain(settings.gateway.contents_url):
+        yield (
+            ("gatesync", "gateway", "contents_url"),
+            f"is plain http beyond this machine; use https://, {_OR_ALLOW}",
+        )
     hub = settings.event_hub
     if is_plain(hub.service_url):
         yield (

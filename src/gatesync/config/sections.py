@@ -93,6 +93,7 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
         retention_revisions=ours.read("retention_revisions", kinds.whole(1, 1_000_000_000), 1_000),
         retention_age_ms=ours.read("retention_age", _days(0), 0),
         forget_nodes_after_ms=ours.read("forget_nodes_after", _days(60_000), WEEK_MS),
+        full_pulls_at_once=ours.read("full_pulls_at_once", kinds.whole(1, 100_000), 64),
         request_max_bytes=ours.read(
             "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
         ),
@@ -150,6 +151,7 @@ def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> Ga
         engine=ours.read("engine", kinds.text, "memory"),
         type=ours.read("type", kinds.choice(EndpointType), "hybrid"),
         local_drift=ours.read("local_drift", kinds.choice(LocalDrift), "restore"),
+        contents_url=ours.optional("contents_url", kinds.http_url),
         local_drift_interval_ms=ours.read("local_drift_interval", kinds.milliseconds(100), 30_000),
         home=_home(ours, folder),
         admin_token=admin_token,

@@ -99,6 +99,7 @@ class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
     retention_revisions: int
     retention_age_ms: int
     forget_nodes_after_ms: int
+    full_pulls_at_once: int
     request_max_bytes: int
 
 
@@ -142,6 +143,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     type: EndpointType
     local_drift: LocalDrift
     local_drift_interval_ms: int
+    contents_url: str | None
     skip_list: SkipList
     tenant_loading: TenantLoading
     admin_token: Secret | None

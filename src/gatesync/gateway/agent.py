@@ -111,9 +111,10 @@ class Agent:
             staleness=staleness,
             clock=clock,
         )
+        reads = retriever or HttpRetriever(client)
         self.informer = self.reporter.informer = Informer(
             labels,
-            retriever or HttpRetriever(client),
+            reads,
             open_hub,
             Deployment(Desired(labels, loads), engine, start.delay, EndpointRule(endpoint_type)),
             start=start,
@@ -129,6 +130,8 @@ class Agent:
             on_applied=self.metrics.applied,
             clock=clock,
         )
+        if isinstance(reads, HttpRetriever):
+            reads.on_wait = self.informer.wait_for_turn
         rule = staleness or StalenessRule()
         self._view = HealthView(node, engine, self.informer, rule, clock, saved)
         self.metrics.watch(self._view.health, self.informer.pulse)

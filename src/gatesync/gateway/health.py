@@ -102,8 +102,9 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     """What is told to anyone. `ready` decides readiness; `status` is a word for it, `why` why.
 
     `applied` and `waiting` are artifacts of the whole node: what its engine serves, and what it is
-    to serve and has no contents for yet. `leaving` are labels that a new configuration dropped and
-    that are still served. `cache` is the node's own disk, `saved` its tree of files.
+    to serve and has no contents for yet. `turn_in_ms` is how long, where many nodes start at
+    once, until the publisher answers its full pull. `leaving` are labels that a new configuration
+    dropped and that are still served. `cache` is the node's own disk, `saved` its tree of files.
     """
 
     node: str
@@ -119,6 +120,7 @@ class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     labels: tuple[LabelStatus, ...] = ()
     leaving: tuple[str, ...] = ()
+    turn_in_ms: int = 0
     store_error: str = ""
     hub_error: str = ""
     cache: CacheCounts | None = None
@@ -207,6 +209,7 @@ class HealthView:
             "waiting": len(deployment.waiting.keys() - deployment.failed.keys()),
             "labels": tuple(self._label(label, age) for label, age in ages.items()),
             "leaving": tuple(informer.leaving),
+            "turn_in_ms": int(1000 * max(0.0, informer.pulse.turn - self._clock())),
             "store_error": informer.pulse.store_error,
             "hub_error": "" if informer.hub is None else informer.hub.trouble,
             "cache": None if informer.cache is None else informer.cache.counts,

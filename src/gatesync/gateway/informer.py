@@ -62,10 +62,12 @@ class Pulse(msgspec.Struct):
     pulls: int = 0
     lists: int = 0
     head_queries: int = 0
+    turns_waited: int = 0
     store_failures: int = 0
     why: Counter[str] = msgspec.field(default_factory=Counter)  # of pulls and lists
     store_error: str = ""
     heard: float = float("-inf")
+    turn: float = float("-inf")  # when a publisher that was busy has time for this node
 
 
 class _Pull(msgspec.Struct):
@@ -173,6 +175,11 @@ class Informer:
     def processed_up_to(self, label: str) -> int:
         """The revision up to which each change of the label is applied, failed or skipped."""
         return self._deployer.processed_up_to(self.logs[label])
+
+    def wait_for_turn(self, seconds: float) -> None:
+        """Note that the publisher said to wait so long with a full pull: other nodes are first."""
+        self.pulse.turns_waited += 1
+        self.pulse.turn = max(self.pulse.turn, self._clock() + seconds)
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""

@@ -37,6 +37,7 @@ _COUNTS: Final = {
     "lost": "times that events may have been missed",
     "lists": "whole lists taken from the store",
     "head_queries": "times the store was asked for heads",
+    "turns_waited": "times a publisher told this node to wait with a full pull",
     "store_failures": "questions that the store did not answer",
 }
 _NAMES: Final = {

@@ -16,6 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gatesync import __version__
+from gatesync.publisher.pulling import FullPulls, PullCounts
 from gatesync.publisher.pushing import EnvironmentStatus
 from gatesync.publisher.service import Publisher
 
@@ -23,8 +24,11 @@ __all__ = ["publisher_metrics"]
 
 
 class _PublisherCollector(Collector):
-    def __init__(self, publisher: Publisher, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, publisher: Publisher, pulls: FullPulls | None, clock: Callable[[], float]
+    ) -> None:
         self._publisher = publisher
+        self._pulls = pulls
         self._clock = clock
         self._started = clock()
 
@@ -46,6 +50,8 @@ class _PublisherCollector(Collector):
         }
         for name, (text, value) in counts.items():
             yield CounterMetricFamily(f"gatesync_publisher_{name}", text, value=value)
+        if self._pulls is not None:
+            yield from _pulls(self._pulls.counts())
         yield from _environments(announcer.pusher.statuses())
         nodes = self._publisher.fleet.nodes()
         gateways = GaugeMetricFamily(
@@ -55,6 +61,18 @@ class _PublisherCollector(Collector):
         gateways.add_metric(["reporting"], len(nodes) - lost)
         gateways.add_metric(["lost"], lost)
         yield gateways
+
+
+def _pulls(counts: PullCounts) -> Iterator[Metric]:
+    """Who reads a label from its first page on."""
+    pulls = GaugeMetricFamily(
+        "gatesync_publisher_full_pulls", "gateways that pull in full", labels=["state"]
+    )
+    pulls.add_metric(["under_way"], counts.under_way)
+    pulls.add_metric(["waiting"], counts.waiting)
+    yield pulls
+    deferred = "gatesync_publisher_full_pulls_deferred"
+    yield CounterMetricFamily(deferred, "times one was told to come back", value=counts.deferred)
 
 
 def _environments(statuses: Sequence[EnvironmentStatus]) -> Iterator[Metric]:
@@ -79,11 +97,13 @@ def _environments(statuses: Sequence[EnvironmentStatus]) -> Iterator[Metric]:
 
 
 def publisher_metrics(
-    publisher: Publisher, clock: Callable[[], float] = time.monotonic
+    publisher: Publisher,
+    pulls: FullPulls | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> CollectorRegistry:
     """A registry with everything that this publisher counts."""
     registry = CollectorRegistry()
-    registry.register(_PublisherCollector(publisher, clock))
+    registry.register(_PublisherCollector(publisher, pulls, clock))
     return registry
 
 
