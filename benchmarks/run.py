@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("propagation", "idle_gateway", "cold_start", "large_publish", "sql_store")
+BENCHMARKS = ("propagation", "idle_gateway", "cold_start", "large_publish", "sql_store", "receipts")
 
 
 def main() -> int:
