@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -209,6 +210,34 @@ async def test_a_hub_closes_though_its_broker_is_frozen(
             await hub.announce("L", bytes(1_000_000))
         await asyncio.sleep(0.05)  # some of it is written, and some is not
     assert asyncio.all_tasks() == before
+
+
+async def test_a_cancellation_that_comes_just_when_the_login_succeeds_counts(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio.wait_for of Python 3.11, which nats-py waits with, swallows it."""
+    connecting = asyncio.Event()
+    connect = nats_connection.NatsConnection.connect
+
+    async def swallow(self: nats_connection.NatsConnection, *args: Any, **options: Any) -> None:
+        await connect(self, *args, **options)
+        connecting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(PATIENCE)
+
+    monkeypatch.setattr(nats_connection.NatsConnection, "connect", swallow)
+
+    async def stay() -> None:
+        async with open_hub() as hub:
+            await connected(hub)
+            await asyncio.Event().wait()
+
+    staying = asyncio.create_task(stay())
+    async with asyncio.timeout(PATIENCE):
+        await connecting.wait()
+        staying.cancel()
+        await asyncio.wait([staying])
+    assert staying.cancelled()
 
 
 async def test_entering_that_is_cancelled_does_not_break_the_connection(

@@ -338,6 +338,12 @@ async def connect(
     except BaseException:
         await _give_up(connection)
         raise
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # nats-py waits with asyncio.wait_for, which swallows a cancellation that comes just when
+        # the answer does (Python 3.11): whoever was told to stop would stay for ever.
+        await _give_up(connection)
+        raise asyncio.CancelledError
     if not connection.is_connected:
         await _give_up(connection)
         raise HubError("the connection was closed during the login")
