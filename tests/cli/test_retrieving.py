@@ -152,11 +152,11 @@ def test_it_starts_before_there_is_a_table_and_says_what_is_missing(
             answer = ask(node.gateway, "/health/ready")
         except OSError:
             return {}
-        return {"status": answer.status, **answer.json()}
+        return {**answer.json(), "code": answer.status}
 
     said = gateway.wait_for(lambda: health().get("store_error"), "it says what is missing")
     assert "no tables of gatesync yet" in said or "unable to open" in said
-    assert health()["status"] == 503
+    assert health()["code"] == 503
     control.role("up").start()
     gateway.wait_for(lambda: health().get("status") == 200, "it is ready")
     assert not health()["store_error"]
