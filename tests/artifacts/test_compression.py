@@ -74,3 +74,18 @@ def test_what_follows_a_frame_is_refused() -> None:
     for tail in (b"x", compress(b"more")):
         with pytest.raises(FormatError, match="something follows it"):
             decompress(compress(b"data") + tail, MIB)
+
+
+@pytest.mark.parametrize("limit", [1024, 15 * MIB, 16 * MIB])
+def test_a_frame_that_asks_for_a_window_beyond_its_limit_is_refused(limit: int) -> None:
+    window = _MAGIC + b"\x00" + bytes([(27 - 10) << 3])  # 128 MiB, for three bytes
+    frame = window + (3 << 3 | 1).to_bytes(3, "little") + b"abc"
+    with pytest.raises(FormatError, match="zstd data"):
+        decompress(frame, limit)
+    assert decompress(frame, 128 * MIB) == b"abc"
+
+
+def test_what_other_programs_compress_with_a_usual_window_is_read() -> None:
+    window = _MAGIC + b"\x00" + bytes([(23 - 10) << 3])  # zstd -19
+    frame = window + (3 << 3 | 1).to_bytes(3, "little") + b"abc"
+    assert decompress(frame, 3) == b"abc"

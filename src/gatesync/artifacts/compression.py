@@ -1,6 +1,7 @@
-"""zstd with a cap on what comes out, checked before it is allocated."""
+"""zstd with a cap on what comes out, and on what is taken for it, before it is allocated."""
 
 import sys
+from typing import Final
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -11,6 +12,9 @@ from gatesync.artifacts.errors import FormatError
 
 __all__ = ["compress", "decompress"]
 
+WINDOW_LOG_LEAST: Final = 23  # 8 MiB: what any zstd reads without being told to
+WINDOW_LOG_MOST: Final = 27
+
 
 def compress(data: bytes) -> bytes:
     """One zstd frame."""
@@ -20,10 +24,15 @@ def compress(data: bytes) -> bytes:
 def decompress(frame: bytes, limit: int) -> bytes:
     """What one zstd frame holds.
 
+    A frame of 20 bytes may ask for a window of 128 MiB: none is larger than `limit` needs, or
+    8 MiB where that is more.
+
     Raises:
         FormatError: it is not one whole frame, or would hold more than `limit` bytes.
     """
-    decompressor = zstd.ZstdDecompressor()
+    window = min(max((limit - 1).bit_length(), WINDOW_LOG_LEAST), WINDOW_LOG_MOST)
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: window}
+    decompressor = zstd.ZstdDecompressor(options=options)
     try:
         data = decompressor.decompress(frame, max_length=limit + 1)
     except zstd.ZstdError as error:
