@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from gatesync.web.connection import LimitedConnection
+
 __all__ = ["ListenError", "serve"]
 
 KEEP_ALIVE_SECONDS: Final = 75  # the default of 5 s collides with the heartbeat
@@ -61,7 +63,7 @@ async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=LimitedConnection,
         ws="none",
     )
     server = _Server(config)
