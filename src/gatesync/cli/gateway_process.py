@@ -52,6 +52,7 @@ from gatesync.gateway.starting import StartUp
 from gatesync.private_file import write_private_file
 from gatesync.web.client import HttpClient, open_client
 from gatesync.web.guard import Guard
+from gatesync.web.rates import Rates
 from gatesync.web.server import ListenError, serve
 
 __all__ = ["GATEWAY_REFUSALS", "gateway_role", "main"]
@@ -130,7 +131,12 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
         )
         app = agent.app()
         operators = Guard(
-            app, authenticate, ADMIN_REQUEST_BYTES, open_paths=OPEN_PATHS, passwords=True
+            app,
+            authenticate,
+            ADMIN_REQUEST_BYTES,
+            open_paths=OPEN_PATHS,
+            passwords=True,
+            rates=Rates(),
         )
         app = with_events(app, operators, push_token)
         async with serve(app, gateway.listen.host, gateway.listen.port) as port:

@@ -41,6 +41,7 @@ from gatesync.stores.receipts_file import FileReceiptBook
 from gatesync.stores.store import Saver, StoreError
 from gatesync.web.app import AppState
 from gatesync.web.guard import Guard
+from gatesync.web.rates import Rates
 from gatesync.web.server import ListenError, serve
 
 __all__ = [
@@ -117,7 +118,9 @@ async def publisher_role(
         metrics = publisher_metrics(publisher, pulls)
         app = publisher_app(publisher, cluster, AppState(ready, metrics), pulls)
         registry = TokenRegistry(tokens_path(settings))
-        guarded = Guard(app, registry.authenticate, settings.publisher.request_max_bytes)
+        rates = Rates(settings.publisher.requests_per_second)
+        largest = settings.publisher.request_max_bytes
+        guarded = Guard(app, registry.authenticate, largest, rates=rates)
         async with serve(guarded, listen.host, listen.port) as port:
             url = f"http://{listen.host}:{port}"
             _keep_operator_token(settings, url)

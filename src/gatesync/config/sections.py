@@ -97,6 +97,7 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
         request_max_bytes=ours.read(
             "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
         ),
+        requests_per_second=ours.read("requests_per_second", kinds.whole(0, 1_000_000), 1_000),
     )
 
 

@@ -101,6 +101,7 @@ class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
     forget_nodes_after_ms: int
     full_pulls_at_once: int
     request_max_bytes: int
+    requests_per_second: int
 
 
 class SkipList(msgspec.Struct, frozen=True, kw_only=True):

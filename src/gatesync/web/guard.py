@@ -1,4 +1,4 @@
-"""What stands in front of every application: who is asking, and how large the request may get.
+"""What stands in front of every application: who is asking, how often, and how much at once.
 
 Plain ASGI, so that nothing behind it can forget to ask.
 """
@@ -12,6 +12,7 @@ import msgspec
 
 from gatesync.artifacts.compression import decompress
 from gatesync.artifacts.errors import FormatError
+from gatesync.web.rates import Rates
 
 __all__ = ["Guard", "problem_body"]
 
@@ -33,6 +34,7 @@ class Guard:
             may send 1 KiB.
         open_paths: what anybody may ask, beside health.
         passwords: take a token as the password of Basic authentication, too, whoever the user.
+        rates: how often each credential may ask; without limit unless given.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Guard:
         *,
         open_paths: Collection[str] = (),
         passwords: bool = False,
+        rates: Rates | None = None,
     ) -> None:
         self._app = app
         self._authenticate = authenticate
         self._max_bytes = max_bytes
         self._open_paths = frozenset(open_paths)
         self._passwords = passwords
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
@@ -59,6 +63,10 @@ class Guard:
         if scope["user"] is None and not self._is_open(scope["path"]):
             reason = "a valid token is needed: Authorization: Bearer TOKEN"
             await _answer(send, 401, "unauthorized", reason)
+            return
+        if wait := self._wait(scope["user"]):
+            reason = f"this credential asks too often; ask again in {wait} s"
+            await _answer(send, 429, "busy", reason, retry_after=wait)
             return
         limit = self._max_bytes if scope["user"] is not None else OPEN_BYTES
         try:
@@ -83,6 +91,10 @@ class Guard:
         elif scheme.lower() == b"basic" and self._passwords:
             token = _password(sent)
         return self._authenticate(token) if token else None
+
+    def _wait(self, who: Any) -> int:
+        """Seconds that this credential has to wait; strangers ask for their health only."""
+        return self._rates.wait(who) if self._rates is not None and who is not None else 0
 
     def _is_open(self, path: str) -> bool:
         return path.startswith(OPEN_PREFIX) or path in self._open_paths
@@ -109,7 +121,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> by
     if encoding not in (b"identity", b"zstd"):
         raise _RefusedError(415, "encoding", "the body may be sent as it is, or as zstd")
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > limit:
+    if not length.isdigit() or len(length) > 19 or int(length) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
@@ -151,7 +163,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _answer(send: Send, status: int, code: str, reason: str) -> None:
+async def _answer(send: Send, status: int, code: str, reason: str, *, retry_after: int = 0) -> None:
     body = problem_body(code, reason)
     headers = [
         (b"content-type", b"application/json"),
@@ -159,6 +171,8 @@ async def _answer(send: Send, status: int, code: str, reason: str) -> None:
     ]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if retry_after:
+        headers.append((b"retry-after", str(retry_after).encode()))
     if status == 413:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
