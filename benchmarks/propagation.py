@@ -4,17 +4,23 @@ The gateways are real agents (informer, digest check, label digest, memory engin
 with a connection of its own, spread over a few processes. The limit is measured in the same run,
 in alternation: one durable commit of the same bytes into SQLite, and raw NATS delivering the same
 message to as many subscribers, in as many processes, that answer once.
+
+Beside it: by how much this process, which is the publisher, grew for each gateway that reported
+(its first bytes and its HTTP connections included), and the processor time of publisher and broker
+for each gateway in a round.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sqlite3
+import statistics
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -52,13 +58,18 @@ HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
 TARGET = 1.4  # times the limit
 
 
-def main() -> None:
+def main(
+    name: str = "propagation",
+    gateways: Sequence[int] = (1, 10, 100),
+    rounds: int = 50,
+    processes: int = 2,
+) -> None:
     """Run the benchmark, or one of its worker processes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gateways", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--gateways", type=int, nargs="+", default=gateways)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--size", type=int, default=4_096, help="bytes of an artifact, canonical")
-    parser.add_argument("--processes", type=int, default=2, help="that share the gateways")
+    parser.add_argument("--processes", type=int, default=processes, help="that share the gateways")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     configure_logs(LogFormat.CONSOLE, LogLevel.ERROR)
@@ -68,10 +79,10 @@ def main() -> None:
         return
     for gateways in options.gateways:
         with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
-            uvloop.run(_measure(Path(folder), gateways, options))
+            uvloop.run(_measure(name, Path(folder), gateways, options))
 
 
-async def _measure(folder: Path, gateways: int, options: argparse.Namespace) -> None:
+async def _measure(name: str, folder: Path, gateways: int, options: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(run_nats_server(folder / "broker", port=0))
         users = broker.credentials
@@ -85,6 +96,7 @@ async def _measure(folder: Path, gateways: int, options: argparse.Namespace) -> 
         )
         store = await stack.enter_async_context(open_sql_store(f"sqlite:///{folder}/a.db"))
         publisher = Publisher(store, hub, "bench", heartbeat=HEARTBEAT)
+        before = _resident()
         running = asyncio.create_task(publisher.run())
         stack.push_async_callback(_cancel, running)
         token = TokenFile(folder / "tokens.json").create(Role.READ, "bench")
@@ -95,22 +107,29 @@ async def _measure(folder: Path, gateways: int, options: argparse.Namespace) -> 
         for first, count in shares:
             await _start(stack, work | {"kind": "agents", "first": first, "count": count})
         await _until(lambda: len(publisher.fleet.nodes()) == gateways)
+        grown = _resident() - before
         for first, count in shares:
             await _start(stack, work | {"kind": "answerers", "first": first, "count": count})
         raw = await _raw_limit(stack, work, folder, gateways)
         ours: list[float] = []
         limit: list[float] = []
+        costs: dict[str, list[float]] = {"publisher": [], "broker": []}
         for number in range(options.rounds + 5):
             artifact = artifact_of(number, options.size)
+            spent = time.process_time(), _cpu_seconds(broker.pid)
             mine = await _publish(publisher, artifact, gateways)
+            publisher_spent = time.process_time() - spent[0]
+            broker_spent = _cpu_seconds(broker.pid) - spent[1]
             message = _message(artifact, number)
             theirs = await raw(canonical.encode(artifact), message)
             if number >= 5:  # the first ones warm up caches and connections
                 ours.append(mine)
                 limit.append(theirs)
+                costs["publisher"].append(publisher_spent / gateways * 1e6)
+                costs["broker"].append(broker_spent / gateways * 1e6)
         ratio = quantiles(ours)["p50"] / quantiles(limit)["p50"]
         print_result(
-            "propagation",
+            name,
             gateways=gateways,
             n=options.rounds,
             bytes=options.size,
@@ -118,6 +137,8 @@ async def _measure(folder: Path, gateways: int, options: argparse.Namespace) -> 
             ms=quantiles(ours),
             limit_ms=quantiles(limit),
             ratio=round(ratio, 2),
+            publisher_kb_per_gateway=round(grown / gateways / 1000, 1),
+            cpu_us_per_gateway={who: round(statistics.mean(all_)) for who, all_ in costs.items()},
             target=TARGET,
             met=ratio <= TARGET,
         )
@@ -256,6 +277,17 @@ async def _start(stack: AsyncExitStack, work: dict[str, Any]) -> None:
         await process.wait()
 
     stack.push_async_callback(end)
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory: the second field of statm, in pages."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process, in ticks of 10 ms: good as a mean of many rounds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _shares(gateways: int, processes: int) -> list[tuple[int, int]]:

@@ -4,7 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("propagation", "idle_gateway", "cold_start", "large_publish", "sql_store", "receipts")
+BENCHMARKS = (
+    "propagation",
+    "fleet",
+    "idle_gateway",
+    "cold_start",
+    "large_publish",
+    "sql_store",
+    "receipts",
+)
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import read_manifest
+from gatesync.stores.store import ManifestPage, read_manifest
 from gatesync.stores.wire import frame_path
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, HttpClient, open_client
@@ -41,6 +41,11 @@ class CountingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.read: Counter[str] = Counter()
+        self.pages = 0
+
+    async def manifest(self, label: str, **asked: Any) -> ManifestPage:
+        self.pages += 1
+        return await super().manifest(label, **asked)
 
     async def sizes(self, digests: Collection[str]) -> dict[str, int]:
         found = await super().contents(digests)
@@ -133,6 +138,7 @@ async def test_100_nodes_start_behind_nginx_and_the_publisher_sees_each_digest_o
         assert set(frames.values()) == {1}
         assert set(control.store.read.values()) == {1}
         assert len(control.store.read) == ARTIFACTS
+        assert control.store.pages <= 4, "a page is made once in 5 s"
         assert control.asked["/v1/access"] == NODES * len(frames), "each node was asked about"
 
 

@@ -51,7 +51,10 @@ class TooMuchError(Exception):
 
 
 class Frames:
-    """Packed contents, made once for the gateways that ask for the same, also at the same time."""
+    """Answers made once for the gateways that ask for the same, also at the same time.
+
+    A frame is kept under its digests, a page of a manifest under its head and where it begins.
+    """
 
     def __init__(self) -> None:
         self._frames: OrderedDict[tuple[str, ...], bytes] = OrderedDict()

@@ -5,11 +5,14 @@ Who is asking was found out in front (`web.guard`); what they may do is decided 
 
 import asyncio
 import random
+import time
 import uuid
 from typing import Annotated, Any, Final
 
-from litestar import Litestar, Request, get, post
+import msgspec
+from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from gatesync.artifacts.changes import Confirmation, Cursor
@@ -57,6 +60,7 @@ __all__ = ["publisher_app"]
 WAIT_SECONDS: Final = 30.0  # one long poll takes no longer
 COALESCE_SECONDS: Final = 0.05  # reports that come this close together are answered as one,
 COALESCE_NODE_SECONDS: Final = 50e-6  # or closer, where few gateways are looked through
+PAGE_SECONDS: Final = 5.0  # a page of a manifest is kept for no longer
 PAGE_LIMIT: Final = 5_000
 
 _Ask = Request[Principal, Any, State]
@@ -166,7 +170,11 @@ async def get_changes(
     return DeltaAnswer(await _publisher(request).saver.changes(label, Cursor(epoch, since)))
 
 
-@get("/v1/manifest", middleware=[in_pull])
+@get(
+    "/v1/manifest",
+    middleware=[in_pull],
+    responses={200: ResponseSpec(ManifestAnswer, description="a page")},
+)
 async def get_manifest(
     request: _Ask,
     label: FromQuery[str],
@@ -176,21 +184,31 @@ async def get_manifest(
     revision: _Revision = 0,
     at_epoch: FromQuery[str] = "",
     at_revision: _Revision = 0,
-) -> ManifestAnswer:
+) -> Response[bytes]:
     """A page of everything that a label holds, now or at an earlier revision.
 
     429 busy with Retry-After for a first page where many nodes start.
     """
     _reader(request, label)
     begin_pull(request, further=bool(after))
-    page = await _publisher(request).saver.manifest(
-        label,
-        at=Cursor(at_epoch, at_revision) if at_epoch else None,
-        after=after,
-        limit=limit,
-        at_least=Cursor(epoch, revision) if epoch else None,
-    )
-    return ManifestAnswer(page)
+    saver, frames = _publisher(request).saver, request.app.state.frames
+    at = Cursor(at_epoch, at_revision) if at_epoch else None
+    at_least = Cursor(epoch, revision) if epoch else None
+    head = (await saver.heads([label]))[label]
+
+    async def make() -> tuple[bytes, bool]:
+        page = await saver.manifest(label, at=at, after=after, limit=limit, at_least=at_least)
+        return msgspec.json.encode(ManifestAnswer(page)), page.head == head
+
+    if at_least is None and at in (None, head.cursor):
+        # Made once for all that start at this head, whose digest tells it from other histories;
+        # and anew after a while, for a page cannot be checked alone and may be damaged.
+        period = str(time.monotonic() // PAGE_SECONDS)
+        key = ("manifest", after, str(limit), period, msgspec.json.encode(head).decode())
+        body, _ = await frames.get(key, make)
+    else:
+        body, _ = await make()
+    return Response(body, media_type="application/json")
 
 
 @get("/v1/digest")

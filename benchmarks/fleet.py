@@ -1,0 +1,10 @@
+"""1,000 gateways on one NATS: publish, durable, deployed and acked by all, against the raw broker.
+
+What `propagation` measures, and how, with a fleet in four processes: the ratio to raw NATS in
+pairs, the publisher's memory for each gateway, and what a round costs publisher and broker.
+"""
+
+import propagation
+
+if __name__ == "__main__":
+    propagation.main("fleet", gateways=[1_000], rounds=20, processes=4)
