@@ -158,7 +158,7 @@ def test_it_starts_before_there_is_a_table_and_says_what_is_missing(
     assert "no tables of gatesync yet" in said or "unable to open" in said
     assert health()["code"] == 503
     control.role("up").start()
-    gateway.wait_for(lambda: health().get("status") == 200, "it is ready")
+    gateway.wait_for(lambda: health().get("code") == 200, "it is ready")
     assert not health()["store_error"]
 
 
