@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,9 +22,18 @@ class Answer(msgspec.Struct):
 async def server(answer: bytes | None) -> AsyncIterator[str]:
     """Answers everything with these bytes and hangs up; with None it never answers."""
     ended = asyncio.Event()
+    asked_about_tls: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        task = asyncio.current_task()
+        assert task is not None
+        if ended.is_set():
+            asked_about_tls.add(task)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.transport.abort()
+            return
         if answer is None:
             await reader.read()
         else:
@@ -37,6 +47,8 @@ async def server(answer: bytes | None) -> AsyncIterator[str]:
     async with listening, asyncio.timeout(30):
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         await ended.wait()
+        if asked_about_tls:
+            await asyncio.wait(asked_about_tls)
 
 
 def http(status: str, body: bytes) -> bytes:

@@ -13,7 +13,17 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpcore
 import msgspec
 
-__all__ = ["AnsweredError", "HttpClient", "Response", "UnreachableError", "open_client"]
+from gatesync.web.tls import ClientContext, ClientTls
+from gatesync.web.tls_trouble import asked_again, tls_trouble
+
+__all__ = [
+    "AnsweredError",
+    "HttpClient",
+    "Response",
+    "TlsFailedError",
+    "UnreachableError",
+    "open_client",
+]
 
 IDLE_SECONDS: Final = 60.0  # shorter than the server's keep-alive, so that it never closes first
 _NEVER_SENT: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
@@ -31,6 +41,10 @@ class UnreachableError(Exception):
     def __init__(self, message: str, *, unsure: bool = False) -> None:
         self.unsure = unsure
         super().__init__(message)
+
+
+class TlsFailedError(UnreachableError):
+    """The two sides do not agree on TLS: asking again is of no use until something is changed."""
 
 
 class AnsweredError(Exception):
@@ -80,10 +94,17 @@ class HttpClient:
     """
 
     def __init__(
-        self, pool: httpcore.AsyncConnectionPool, url: str, token: str | None, timeout: float
+        self,
+        pool: httpcore.AsyncConnectionPool,
+        url: str,
+        token: str | None,
+        timeout: float,
+        tls: ClientContext | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._pool = pool
+        self._tls = tls
+        self._answered = False
         self._timeout = timeout
         self._headers = [("Host", urlsplit(url).netloc), ("Accept", "*/*")]
         self._authorization: list[tuple[str, str]] = []
@@ -95,7 +116,7 @@ class HttpClient:
 
     def at(self, url: str) -> "HttpClient":
         """Answer with a client of another service that shares this one's token and connections."""
-        other = HttpClient(self._pool, url, None, self._timeout)
+        other = HttpClient(self._pool, url, None, self._timeout, self._tls)
         other._authorization = self._authorization
         return other
 
@@ -133,6 +154,7 @@ class HttpClient:
 
         Raises:
             UnreachableError: no answer in time.
+            TlsFailedError: the certificate, ours or theirs, or the URL's scheme is to be mended.
             AnsweredError: a status other than 2xx and 304.
         """
         query = urlencode([(key, str(value)) for key, value in params], quote_via=quote)
@@ -143,11 +165,15 @@ class HttpClient:
         sent = [*self._headers, *self._authorization, *(headers or {}).items()]
         if body or method != "GET":
             sent.append(("Content-Length", str(len(body))))
+        if self._tls is not None:
+            self._tls.renew()
         try:
             response = await self._pool.request(
                 method, url, headers=sent, content=body, extensions={"timeout": limits}
             )
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError, OSError) as error:
+            if trouble := tls_trouble(error) or await self._silent_trouble(error):
+                raise TlsFailedError(f"{self.url} cannot be used: {trouble}") from error
             said = f"{self.url} cannot be reached: {_said(error)}"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
         except httpcore.ConnectTimeout as error:
@@ -157,12 +183,25 @@ class HttpClient:
         except httpcore.TimeoutException as error:
             said = f"{self.url} did not answer in {seconds:g} s"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
+        self._answered = True
         found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
         if not (200 <= response.status < 300 or response.status == 304):
             wait = found.get("retry-after", "")  # a date, which HTTP allows, too, is not looked at
             later = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None
             raise AnsweredError(f"{self.url}{path}", response.status, response.content, later)
         return Response(response.status, found, response.content)
+
+    async def _silent_trouble(self, error: Exception) -> str | None:
+        """Why a connection was closed without a word, if that is about TLS; once it worked, no."""
+        silent = isinstance(error, httpcore.ReadError | httpcore.WriteError) or (
+            isinstance(error, httpcore.RemoteProtocolError) and "without sending" in str(error)
+        )
+        if self._answered or not silent:
+            return None
+        if self._tls is None:
+            return await asked_again(self.url, None)
+        shown = self._tls.files.client_certificate is not None
+        return await asked_again(self.url, self._tls.context, shown=shown)
 
     def _decode(self, path: str, body: bytes, answer: type[_T]) -> _T:
         try:
@@ -175,22 +214,39 @@ class HttpClient:
 
 @asynccontextmanager
 async def open_client(
-    url: str, token: str | None = None, *, timeout: float = 10.0
+    url: str,
+    token: str | None = None,
+    *,
+    timeout: float = 10.0,
+    tls: ClientTls | None = None,
 ) -> AsyncIterator[HttpClient]:
     """Open a client with a small pool of kept connections.
+
+    Args:
+        url: the service's base URL.
+        token: to show it.
+        timeout: seconds for connecting, and for each read and write.
+        tls: whom to trust and who we are, with `https://`; the system's authorities without.
 
     Raises:
         ValueError: the URL is not `http://` or `https://` with a host, or the token holds what
             no header can.
+        TlsFileError: one of the files of `tls` cannot be used. It is a `ValueError`, too.
     """
     if not _is_service(url):
         raise ValueError(f"{url!r} is not a URL of a service; write http://HOST:PORT")
     if token and not (token.isascii() and token.isprintable()):
         raise ValueError("the token holds a line break or a letter that no token has; copy it anew")
+    encrypted = tls is not None or urlsplit(url).scheme == "https"
+    checked = ClientContext(tls or ClientTls()) if encrypted else None
     async with httpcore.AsyncConnectionPool(
-        max_connections=8, max_keepalive_connections=4, keepalive_expiry=IDLE_SECONDS, retries=0
+        ssl_context=checked.context if checked is not None else None,
+        max_connections=8,
+        max_keepalive_connections=4,
+        keepalive_expiry=IDLE_SECONDS,
+        retries=0,
     ) as pool:
-        yield HttpClient(pool, url, token, timeout)
+        yield HttpClient(pool, url, token, timeout, checked)
 
 
 def _is_service(url: str) -> bool:

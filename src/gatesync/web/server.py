@@ -10,6 +10,7 @@ from typing import Any, Final
 import uvicorn
 
 from gatesync.web.connection import LimitedConnection
+from gatesync.web.tls import LOOK_SECONDS, ServerContext, ServerTls
 
 __all__ = ["ListenError", "serve"]
 
@@ -47,12 +48,29 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
+async def serve(
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    tls: ServerTls | None = None,
+    look_seconds: float = LOOK_SECONDS,
+) -> AsyncIterator[int]:
     """Serve an ASGI application while the context is open; yields the port (for `port=0`).
 
+    Args:
+        app: the application.
+        host: where to listen.
+        port: where to listen.
+        tls: certificate and key; without, plain HTTP. Files that are renewed are taken for new
+            connections, and no request fails.
+        look_seconds: between two looks at those files.
+
     Raises:
+        TlsFileError: a file of `tls` cannot be used.
         ListenError: the address is taken, or not this machine's.
     """
+    context = ServerContext(tls) if tls is not None else None
     listening = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -65,15 +83,24 @@ async def serve(app: Any, host: str, port: int) -> AsyncIterator[int]:
         timeout_graceful_shutdown=STOP_SECONDS,
         http=LimitedConnection,
         ws="none",
+        ssl_context_factory=None if context is None else lambda _config, _made: context.context,
     )
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[listening]), name=f"http {host}:{port}")
+        looking = tasks.create_task(_renewing(context, look_seconds), name="certificates")
         try:
             await server.up.wait()
             yield int(listening.getsockname()[1])
         finally:
+            looking.cancel()
             server.end()
+
+
+async def _renewing(context: ServerContext | None, look_seconds: float) -> None:
+    while context is not None:
+        await asyncio.sleep(look_seconds)
+        context.renew()
 
 
 def _listen(host: str, port: int) -> socket.socket:
