@@ -136,6 +136,6 @@ def unpack_contents(frame: bytes, limit: int) -> dict[str, bytes]:
     """
     try:
         found = _contents.decode(decompress(frame, limit))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"these are not contents: {error}") from None
     return {digest: content for digest, content in found.items() if digest_of(content) == digest}
