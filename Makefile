@@ -8,7 +8,7 @@ WORKERS ?= auto
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format types contracts long bench lock clean
+.PHONY: help install demo test test-fast lint format types contracts long fuzz bench lock clean
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ long: $(STAMP) ## the random tests (kills, state machines) with 20 times the bud
 	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
 		tests/convergence tests/stores tests/promises/test_sql_kills.py \
 		tests/promises/test_gateway_kills.py tests/events/test_random_faults.py
+
+fuzz: $(STAMP) ## the decoders and the OpenAPI pages with 60 times the budget, from other seeds each time
+	GATESYNC_TEST_BUDGET=60 GATESYNC_FUZZ_SEED="$$(date +%s)" $(BIN)/python -m pytest -n $(WORKERS) \
+		--timeout 3600 tests/fuzz
 
 bench: $(STAMP) ## run the benchmarks, one JSON line each (NAME=propagation for one)
 	@$(BIN)/python benchmarks/run.py $(NAME)

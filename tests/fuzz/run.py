@@ -22,7 +22,9 @@ from tests.fuzz.targets import TARGETS
 __all__ = ["HANGS_SECONDS", "MEMORY_BYTES"]
 
 MIB: Final = 1024 * 1024
-MEMORY_BYTES: Final = 1280 * MIB  # beside what the program is; JSON of `[],` takes 25 times its size
+MEMORY_BYTES: Final = (
+    1280 * MIB
+)  # beside what the program is; JSON of `[],` takes 25 times its size
 HANGS_SECONDS: Final = 20.0  # for one input; a busy machine takes a second for the largest
 
 
