@@ -1,7 +1,9 @@
+import tracemalloc
 import uuid
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, KINDS, Artifact, Identity, Part
@@ -129,3 +131,27 @@ def test_a_problem_shows_what_a_terminal_would_obey() -> None:
     problem = Problem("a\x1b[2Jb\udcffc\u202e", where="x\ny")
     assert str(problem) == r"x\ny: a\x1b[2Jb\udcffc\u202e"
     assert str(problem.within("z")) == r"z/x\ny: a\x1b[2Jb\udcffc\u202e"
+
+
+@given(st.sets(st.lists(st.sampled_from("a!é"), min_size=1, max_size=4).map("/".join), max_size=8))
+def test_no_file_is_the_folder_of_another_whatever_stands_between_them(paths: set[str]) -> None:
+    both = {path for path in paths for other in paths if other.startswith(path + "/")}
+    parts = [Part("sequence", path, path, b"") for path in sorted(paths)]
+    try:
+        _artifact(PART, *parts).check()
+        found = set()
+    except ProblemsError as refused:
+        found = {problem.where.removeprefix("sequence s (t)/") for problem in refused.problems}
+    assert found == both
+
+
+def test_a_path_of_a_million_steps_costs_no_more_than_itself() -> None:
+    path = "a/" * 1_000_000 + "b.xml"
+    artifact = _artifact(PART, Part("sequence", "b", path, b"<sequence/>"))
+    tracemalloc.start()
+    try:
+        assert _faults(artifact)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * len(path)

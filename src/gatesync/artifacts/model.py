@@ -1,7 +1,8 @@
 """The artifact: one deployable unit, and the files that it is made of."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -139,14 +140,19 @@ def _problems_of_parts(parts: tuple[Part, ...]) -> Iterator[Problem]:
             yield Problem(f"two parts are {part.role} {part.name!r}", where=part.path)
         paths.add(part.path)
         names.add((part.role, part.name))
-    folders = {folder for path in paths for folder in _folders_above(path)}
-    for path in sorted(paths & folders):
+    for path in sorted(_folders_of_others(paths)):
         yield Problem("is a part, and the folder of another part", where=path)
 
 
-def _folders_above(path: str) -> list[str]:
-    steps = path.split("/")
-    return ["/".join(steps[:end]) for end in range(1, len(steps))]
+def _folders_of_others(paths: Iterable[str]) -> Iterator[str]:
+    """Those below which another one lies.
+
+    Nothing is made for each folder of a path: a path of a million steps would fill the memory.
+    """
+    in_order = sorted(paths, key=lambda path: path.replace("/", "\0"))
+    for path, following in pairwise(in_order):  # what lies below a folder follows it at once
+        if following.startswith(path + "/"):
+            yield path
 
 
 def _refused(check: Callable[..., object], *arguments: str) -> Iterator[Problem]:
