@@ -19,9 +19,10 @@ from typing import Final
 from tests.fuzz.mutating import mutated
 from tests.fuzz.targets import TARGETS
 
-__all__ = ["HANGS_SECONDS", "MEMORY_BYTES"]
+__all__ = ["HANGS_SECONDS", "LEAST", "MEMORY_BYTES"]
 
 MIB: Final = 1024 * 1024
+LEAST: Final = 50  # inputs, however busy the machine is
 MEMORY_BYTES: Final = (
     1280 * MIB
 )  # beside what the program is; JSON of `[],` takes 25 times its size
@@ -37,7 +38,7 @@ def main(name: str, seed: str, seconds: float, place: Path) -> None:
     with place.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shown:
         before, began = _peak(), time.monotonic()
         number, accepted, longest = 0, 0, 0.0
-        while time.monotonic() - began < seconds:
+        while number < LEAST or time.monotonic() - began < seconds:
             shown[:] = number.to_bytes(8, "little")  # for who comes after us
             good, took = feed(name, seed, number)
             accepted += good
