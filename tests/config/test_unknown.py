@@ -26,7 +26,7 @@ GATEWAY = "apim.sync_runtime_artifacts.gateway"
         ("gatesync.offset", "server.offset"),
         (
             "gatesync.publisher.xyz",
-            "[gatesync.publisher] has forget_nodes_after, full_pulls_at",
+            "[gatesync.publisher] has audit, forget_nodes_after",
         ),
         ("database.sync_runtime_artifacts_dbs.url", "database.sync_runtime_artifacts_db.url"),
         ("database.apim_db.usrname", "database.apim_db.username"),

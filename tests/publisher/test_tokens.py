@@ -53,7 +53,7 @@ def test_a_created_token_is_known_by_its_text(file: TokenFile, path: Path) -> No
     prefix, token_id, secret = text.split("_", 2)
     assert (prefix, len(token_id), len(secret)) == ("gs", 12, 43)
     assert registry.authenticate(text) == Principal(
-        "gw-1", Role.NODE, ("Production and Sandbox", "ä")
+        "gw-1", Role.NODE, ("Production and Sandbox", "ä"), token_id
     )
 
 
@@ -149,7 +149,7 @@ def test_wrong_tokens_are_nobodys(file: TokenFile, path: Path) -> None:
     unknown = f"gs_{'0' * 12}_{secret}"
     for wrong in (swapped, flipped, unknown, text + "=", text + "\n", " " + text, text[:-1], ""):
         assert registry.authenticate(wrong) is None
-    assert registry.authenticate(text) == Principal("ci", Role.PUBLISH)
+    assert registry.authenticate(text) == Principal("ci", Role.PUBLISH, token_id=text.split("_")[1])
 
 
 def test_an_unknown_id_is_compared_like_a_wrong_secret(

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from gatesync.cli.options import ConfigOption, JsonOption, LabelOption
+from gatesync.cli.options import ConfigOption, JsonOption, LabelOption, PublisherOption
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_WRONG
+from gatesync.cli.session import find_target
 from gatesync.config import as_toml, check, describe, load
 
 __all__ = ["commands"]
@@ -120,5 +121,41 @@ def db_check(config: ConfigOption = None, json: JsonOption = False) -> int:
 def db_upgrade(config: ConfigOption = None, json: JsonOption = False) -> int:
     """Take over the tables that WSO2 3.2 made, with all that is in them."""
     from gatesync.cli import database
+    from gatesync.cli.auditing import recorded
 
-    return database.upgrade(load(config).settings.database, Output(json=json))
+    settings, output = load(config).settings, Output(json=json)
+    source = str(settings.database.source)
+    with recorded(settings, output, "take over database", source) as recording:
+        code = database.upgrade(settings.database, output)
+        if code:
+            recording.tell(reasons=("some rows were left out; the command told which",))
+    return code
+
+
+@commands.command()
+def audit(
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="30m, 2h, 7d, or a date and time (UTC)")
+    ] = None,
+    who: Annotated[str, typer.Option(help="a token's holder or id, an account, an address")] = "",
+    name: Annotated[str, typer.Option(help="of an artifact, or its api_id; a label")] = "",
+    last: Annotated[int, typer.Option(min=1, max=1_000_000, help="entries at most")] = 100,
+    verify: Annotated[bool, typer.Option("--verify", help="check the chain instead")] = False,
+    head: Annotated[str, typer.Option(help="with --verify: SEQUENCE:HASH, kept elsewhere")] = "",
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="a publisher's data folder, read here")
+    ] = None,
+    config: ConfigOption = None,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Say who changed what, when and from where; from a publisher, or from its folder."""
+    from gatesync.cli import auditing
+
+    folder = data or (load(config).settings.data if config is not None else None)
+    where = folder or find_target(publisher)
+    if verify:
+        return auditing.verify_log(where, head, Output(json=json))
+    begin = auditing.parse_since(since) if since else 0
+    asked = auditing.Asked(begin, who, name, last)
+    return auditing.show_audit(where, asked, Output(json=json))

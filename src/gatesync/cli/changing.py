@@ -202,6 +202,7 @@ def roll_back(
             "remove": others,
             "atomic": True,
             "force": force,
+            "rolls_back": True,
         }
         return await _change_and_wait(client, body, goal, waiting, output)
 

@@ -6,20 +6,24 @@ import fcntl
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from gatesync import __version__
+from gatesync.cli.auditing import local_who, recorded
 from gatesync.cli.broker_login import checked_access, reading_again
 from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
 from gatesync.cli.notifying import ready_at
+from gatesync.cli.output import Output
 from gatesync.cli.session import write_client_file
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
 from gatesync.config.problems import ConfigProblem
+from gatesync.config.settings import AuditMode
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import (
     BrokerCredentials,
@@ -29,6 +33,11 @@ from gatesync.events.nats_credentials import (
 )
 from gatesync.events.nats_server import run_nats_server
 from gatesync.private_file import write_private_file
+from gatesync.publisher.audit import Event
+from gatesync.publisher.audit_file import AuditError, AuditFile
+from gatesync.publisher.audit_http import AuditLayer
+from gatesync.publisher.audit_log import AuditLog, open_audit_log
+from gatesync.publisher.audit_metrics import AuditCollector
 from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
@@ -53,7 +62,7 @@ __all__ = [
     "up_role",
 ]
 
-REFUSALS = (*GATEWAY_REFUSALS, ListenError, StoreError, TokenError)
+REFUSALS = (*GATEWAY_REFUSALS, AuditError, ListenError, StoreError, TokenError)
 CREDENTIALS_SECONDS = 15.0  # a broker that starts beside us writes its credentials in this time
 
 _log = structlog.get_logger("gatesync")
@@ -84,6 +93,7 @@ async def publisher_role(
         _open_store(settings) as saver,
         _receipt_book(settings, saver) as book,
         _open_hub(settings) as (hub, address),
+        _audit_log(settings) as audit,
     ):
         name = f"{settings.server.node_id}-{os.getpid()}"
         heartbeat = settings.heartbeat_interval_ms / 1000
@@ -111,17 +121,22 @@ async def publisher_role(
             if environments := pusher.statuses():  # told; one that is down is no reason to drain
                 answer = sum(each.answers for each in environments)
                 said["environments"] = f"{answer} of {len(environments)} answer"
+            if audit is not None:
+                said["audit"] = audit.trouble or "good"
             return not error, said
 
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
         pulls = FullPulls(settings.publisher.full_pulls_at_once, random=random.random)
         metrics = publisher_metrics(publisher, pulls)
-        app = publisher_app(publisher, cluster, AppState(ready, metrics), pulls)
+        app = publisher_app(publisher, cluster, AppState(ready, metrics), pulls, audit)
         registry = TokenRegistry(tokens_path(settings))
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
         guarded = Guard(app, registry.authenticate, largest, rates=rates)
-        async with serve(guarded, listen.host, listen.port) as port:
+        if audit is not None:
+            metrics.register(AuditCollector(audit))
+        serving = guarded if audit is None else AuditLayer(guarded, audit)
+        async with serve(serving, listen.host, listen.port) as port:
             url = f"http://{listen.host}:{port}"
             _keep_operator_token(settings, url)
             _log.info("publisher started", url=url, epoch=saver.epoch)
@@ -234,6 +249,26 @@ async def _open_store(settings: Settings) -> AsyncIterator[Saver]:
 
 
 @asynccontextmanager
+async def _audit_log(settings: Settings) -> AsyncIterator[AuditLog | None]:
+    """Begins with an entry, so that what a crash has left is mended now and not one day."""
+    mode = settings.publisher.audit
+    if mode is AuditMode.OFF:
+        yield None
+        return
+    log = AuditLog(AuditFile(settings.data), required=mode is AuditMode.REQUIRED)
+    event = Event(
+        time=log.now(),
+        who=local_who(),
+        verb="start publisher",
+        detail=f"{settings.server.node_id} {__version__}",
+        outcome="done",
+    )
+    async with open_audit_log(log):
+        await (log.demand(event) if log.required else log.record(event))
+        yield log
+
+
+@asynccontextmanager
 async def _receipt_book(settings: Settings, saver: Saver) -> AsyncIterator[ReceiptBook]:
     """Beside the artifacts, so that all publishers share it; else in a file of this one's."""
     if isinstance(saver, KeepsReceipts):
@@ -299,7 +334,7 @@ def _keep_operator_token(settings: Settings, url: str) -> None:
     tokens = TokenFile(tokens_path(settings))
     path = settings.data / "client.toml"
     known = any(not each.revoked_at and each.role is Role.PUBLISH for each in tokens.list())
-    token = None if known else tokens.create(Role.PUBLISH, "operator")
+    token = None if known else _create_token(settings, tokens, Role.PUBLISH, "operator")
     write_client_file(path, url, token)
 
 
@@ -312,7 +347,18 @@ def _node_token(settings: Settings) -> Secret:
     if path.exists() and node in known and set(known[node].labels) == set(labels):
         return Secret(path.read_text().strip())
     if node in known:
-        tokens.revoke(node)
-    text = tokens.create(Role.NODE, node, labels)
+        with recorded(settings, Output(json=False), "revoke token", f"node token of {node}"):
+            tokens.revoke(node)
+    text = _create_token(settings, tokens, Role.NODE, node, labels)
     write_private_file(path, text.encode() + b"\n")
     return Secret(text)
+
+
+def _create_token(
+    settings: Settings, tokens: TokenFile, role: Role, holder: str, labels: Sequence[str] = ()
+) -> str:
+    detail = f"{role.value} token of {holder}"
+    with recorded(settings, Output(json=False), "create token", detail) as recording:
+        text = tokens.create(role, holder, labels)
+        recording.tell(labels=tuple(labels), detail=f"{detail}, {text.split('_')[1]}")
+    return text

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from gatesync.cli.auditing import recorded
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import CommandError
@@ -26,10 +27,14 @@ def create(
     path = settings.data / "tokens.json"
     new = not path.exists()
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        text = _file(settings).create(chosen, holder, labels)
-    except (TokenError, ValueError) as error:
-        raise CommandError(EXIT_WRONG, str(error)) from None
+    detail = f"{chosen.value} token of {holder}"
+    with recorded(settings, output, "create token", detail) as recording:
+        recording.tell(labels=tuple(labels))
+        try:
+            text = _file(settings).create(chosen, holder, labels)
+        except (TokenError, ValueError) as error:
+            raise CommandError(EXIT_WRONG, str(error)) from None
+        recording.tell(detail=f"{detail}, {text.split('_')[1]}")
     if new:
         output.note(
             f"{path} is new: no publisher has run on this folder yet. A publisher elsewhere will "
@@ -65,10 +70,13 @@ def show(settings: Settings, output: Output) -> int:
 
 def revoke(settings: Settings, which: str, output: Output) -> int:
     """Revoke a token by its id, or all of a holder."""
-    try:
-        revoked = _file(settings).revoke(which)
-    except TokenError as error:
-        raise CommandError(EXIT_WRONG, str(error)) from None
+    with recorded(settings, output, "revoke token", which) as recording:
+        try:
+            revoked = _file(settings).revoke(which)
+        except TokenError as error:
+            raise CommandError(EXIT_WRONG, str(error)) from None
+        said = [f"{each.role.value} token of {each.id}, {each.token_id}" for each in revoked]
+        recording.tell(detail="; ".join(said) or f"{which}, which had been revoked before")
     output.document({"revoked": [token.token_id for token in revoked]})
     for token in revoked:
         output.line(f"revoked {token.token_id} of {token.id}")

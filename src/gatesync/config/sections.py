@@ -15,6 +15,7 @@ from gatesync.config.event_hub import read_event_hub
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
 from gatesync.config.settings import (
+    AuditMode,
     EndpointType,
     EnvironmentSettings,
     GatewaySettings,
@@ -97,6 +98,7 @@ def _publisher(reader: Reader, offset: int) -> PublisherSettings:
         request_max_bytes=ours.read(
             "request_max_bytes", kinds.whole(1024, 2**40, "a whole number of bytes"), 64 * _MIB
         ),
+        audit=ours.read("audit", kinds.choice(AuditMode), "on"),
         requests_per_second=ours.read("requests_per_second", kinds.whole(0, 1_000_000), 1_000),
     )
 

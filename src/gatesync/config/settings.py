@@ -18,6 +18,7 @@ from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_source import SqlSource
 
 __all__ = [
+    "AuditMode",
     "DatabaseSettings",
     "EndpointType",
     "EnvironmentSettings",
@@ -35,6 +36,14 @@ __all__ = [
     "TrafficManagerSettings",
     "WhenStale",
 ]
+
+
+class AuditMode(StrEnum):
+    """Whether changes are written down, and whether they are refused where that cannot be done."""
+
+    ON = "on"
+    REQUIRED = "required"
+    OFF = "off"
 
 
 class RetrievalMode(StrEnum):
@@ -101,6 +110,7 @@ class PublisherSettings(msgspec.Struct, frozen=True, kw_only=True):
     forget_nodes_after_ms: int
     full_pulls_at_once: int
     request_max_bytes: int
+    audit: AuditMode
     requests_per_second: int
 
 

@@ -30,6 +30,9 @@ from gatesync.publisher.answers import (
     Verification,
     VerificationAnswer,
 )
+from gatesync.publisher.audit_file import AuditError
+from gatesync.publisher.audit_http import draft_of, get_audit, get_audit_verification
+from gatesync.publisher.audit_log import AuditLog
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.contents import (
     Frames,
@@ -68,7 +71,11 @@ _Revision = Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]  # what a store's
 
 
 def publisher_app(
-    publisher: Publisher, cluster: ClusterAnswer, state: AppState, pulls: FullPulls | None = None
+    publisher: Publisher,
+    cluster: ClusterAnswer,
+    state: AppState,
+    pulls: FullPulls | None = None,
+    audit: AuditLog | None = None,
 ) -> Litestar:
     """The publisher's application, to be put behind a `Guard`.
 
@@ -77,10 +84,12 @@ def publisher_app(
         cluster: what `/v1/cluster` answers.
         state: readiness and metrics.
         pulls: hands out full pulls, to a default number of nodes at once unless given.
+        audit: what `/v1/audit` reads; an `AuditLayer` around the guard writes it.
     """
     app = make_app("gatesync publisher", _HANDLERS, state, _explain)
     app.state.publisher = publisher
     app.state.cluster = cluster
+    app.state.audit = audit
     app.state.frames = Frames()
     app.state.pulls = pulls or FullPulls(random=random.random)
     return app
@@ -123,17 +132,22 @@ async def post_changes(
     ] = None,
 ) -> ChangeAnswer:
     """Publish and remove. Durable when it answers; a repeated key changes nothing."""
+    key = idempotency_key or str(uuid.uuid4())
+    draft = draft_of(request)
+    draft.asks(data, key)
     _writer(request)
     body = await request.body()
     if len(body) > IN_THREAD_BYTES:
         await asyncio.to_thread(refuse_repeated_members, body)
     else:
         refuse_repeated_members(body)
-    key = idempotency_key or str(uuid.uuid4())
     origin = origin_of(request.client.host if request.client else "", data.sender)
-    return await _publisher(request).change(
+    await draft.begin()
+    answer = await _publisher(request).change(
         data, key, len(body), author=request.user.id, origin=origin
     )
+    draft.done(answer)
+    return answer
 
 
 @post("/v1/plans", status_code=200)
@@ -241,8 +255,14 @@ async def get_labels(request: _Ask) -> LabelsAnswer:
 @post("/v1/labels/confirm", status_code=200)
 async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
     """Let gateways carry out the removals that another history of this label implies."""
+    draft = draft_of(request)
+    draft.confirms(data.label)
     _writer(request)
-    return await _publisher(request).confirm(check_label(data.label))
+    label = check_label(data.label)
+    await draft.begin()
+    confirmation = await _publisher(request).confirm(label)
+    draft.confirmed(label, confirmation.epoch, confirmation.revision)
+    return confirmation
 
 
 @get("/v1/gateways")
@@ -323,6 +343,8 @@ _HANDLERS: Final = [
     post_report,
     post_verification,
     get_verification,
+    get_audit,
+    get_audit_verification,
 ]
 
 
@@ -343,6 +365,8 @@ def _explain(error: Exception) -> tuple[int, ProblemAnswer] | None:
         case StoreError(unsure=True):
             doubt = "it may be saved all the same; to repeat it with its idempotency key is safe"
             return 503, ProblemAnswer("unsure", (str(error), doubt))
+        case AuditError():
+            return 503, ProblemAnswer("audit", (str(error), "no change is made without its entry"))
         case TooMuchError():
             return 413, ProblemAnswer("too-much", (str(error),))
         case StoreError():

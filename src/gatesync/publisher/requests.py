@@ -56,6 +56,7 @@ class ChangeRequest(msgspec.Struct, frozen=True):
     either that or `force` a reference that leads nowhere is told and stands in nobody's way.
 
     `sender` is where the client says it runs, such as `alice@build-7`, for the history.
+    `rolls_back` says that this is an earlier content, for the audit log.
     """
 
     labels: tuple[str, ...]
@@ -65,6 +66,7 @@ class ChangeRequest(msgspec.Struct, frozen=True):
     skip_invalid: bool = False
     force: bool = False
     sender: str = ""
+    rolls_back: bool = False
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
 
 

@@ -63,11 +63,15 @@ class Role(StrEnum):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who is asking. For a node, `id` is its node id and `labels` what it may read."""
+    """Who is asking. For a node, `id` is its node id and `labels` what it may read.
+
+    `token_id` says with which of its tokens.
+    """
 
     id: str
     role: Role
     labels: tuple[str, ...] = ()
+    token_id: str = ""
 
     def may_read(self, label: str) -> bool:
         """Whether it may read this label's heads, events and contents."""
@@ -100,7 +104,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def principal(self) -> Principal:
         """Who holds it."""
-        return Principal(self.id, self.role, self.labels)
+        return Principal(self.id, self.role, self.labels, self.token_id)
 
 
 class _Format(msgspec.Struct, frozen=True, kw_only=True):
