@@ -335,7 +335,7 @@ async def test_bytes_that_have_not_the_digest_they_were_listed_with_are_not_expo
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("sizes", "batches"),
-    [([], []), ([1] * 300, [256, 44]), ([9_000_000] * 3, [1, 1, 1]), ([20_000_000, 1], [1, 1])],
+    [([], []), ([1] * 300, [180, 120]), ([9_000_000] * 3, [1, 1, 1]), ([20_000_000, 1], [1, 1])],
 )
 def test_a_batch_is_bounded_by_number_and_by_bytes(sizes: list[int], batches: list[int]) -> None:
     items = [_Item(LABEL, str(n), "", size, "") for n, size in enumerate(sizes)]

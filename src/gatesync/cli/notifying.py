@@ -28,11 +28,14 @@ def listening(environment: Mapping[str, str] = os.environ) -> bool:
     return bool(environment.get("NOTIFY_SOCKET"))
 
 
-def tell(**variables: str | int) -> None:
-    """Send one message: `tell(READY=1, STATUS="...")`. Never raises, never waits."""
+def tell(**variables: str | int) -> bool:
+    """Send one message: `tell(READY=1, STATUS="...")`. Never raises, never waits.
+
+    Answers with whether it is on its way: a manager that is busy may have no room for it.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
-        return
+        return True
     if address.startswith("@"):
         address = "\0" + address[1:]  # a name that is in no file system
     lines = (f"{name}={' '.join(str(value).split())}" for name, value in variables.items())
@@ -42,6 +45,8 @@ def tell(**variables: str | int) -> None:
             sending.sendto("\n".join(lines).encode(), address)
     except OSError as error:
         _log.warning("the service manager was not told", reason=str(error), what=[*variables])
+        return False
+    return True
 
 
 def ready_at(url: str) -> None:
@@ -107,7 +112,8 @@ async def _follow(is_ready: Callable[[], bool], status: Callable[[], str]) -> No
             said = line
         await asyncio.sleep(STARTING)
     said = status()
-    tell(READY=1, STATUS=said)
+    while not tell(READY=1, STATUS=said):  # without this word, systemd ends the start one day
+        await asyncio.sleep(STARTING)
     while True:
         await asyncio.sleep(STARTED)
         if (line := status()) != said:

@@ -292,7 +292,9 @@ class Deployer:
             self._cache.follow(log, touched)
             if log.cursor is not None:
                 self._settled[log.label] = log.cursor
-        _log.info("what was served before is served again", artifacts=len(self._deployment.applied))
+        if served:
+            count = len(self._deployment.applied)
+            _log.info("what was served before is served again", artifacts=count)
 
     def _take(self, log: LabelLog) -> None:
         """Tell the deployment, and the disk, what a log says of each artifact that it touched."""
