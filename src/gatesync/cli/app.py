@@ -14,7 +14,7 @@ from gatesync.cli.options import ConfigOption
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_UNREACHABLE, EXIT_WRONG, run_role
 from gatesync.cli.session import CommandError
-from gatesync.config import ConfigError, Loaded, load
+from gatesync.config import ConfigError, Loaded, Settings, load
 
 __all__ = ["app", "main"]
 
@@ -67,20 +67,38 @@ def _give_up_stdout() -> None:
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="the authority that publishers are checked by"),
+    ] = None,
 ) -> None:
     """Print the version, if that was asked for."""
+    if ca is not None:
+        os.environ["GATESYNC_CA"] = str(ca)
     if version:
         print(f"gatesync {__version__}")
         raise typer.Exit
 
 
 @app.command()
-def up(config: ConfigOption = None) -> int:
+def up(
+    config: ConfigOption = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="with TLS, by an authority of this folder's own")
+    ] = False,
+) -> int:
     """Run all roles in one process, with an embedded broker and SQLite."""
     from gatesync.cli.roles import REFUSALS, up_role
 
-    loaded = _start(config)
-    return run_role(up_role(loaded.settings, lambda: load(config).settings), REFUSALS)
+    settings = _start(config, encrypted=tls).settings
+    if not tls:
+        return run_role(up_role(settings, lambda: load(config).settings), REFUSALS)
+    from gatesync.cli.local_authority import with_local_authority
+
+    def load_again() -> Settings:
+        return with_local_authority(load(config, encrypted=True).settings)
+
+    return run_role(up_role(with_local_authority(settings), load_again), REFUSALS)
 
 
 @app.command()
@@ -124,12 +142,12 @@ app.add_typer(artifact_commands.commands)
 app.add_typer(admin_commands.commands)
 
 
-def _start(config: Path | None) -> Loaded:
+def _start(config: Path | None, *, encrypted: bool = False) -> Loaded:
     """Load the configuration of a role and get ready to log."""
     from gatesync.cli.gateway_process import tell_warnings
     from gatesync.cli.logs import configure_logs
 
-    loaded = load(config)
+    loaded = load(config, encrypted=encrypted)
     configure_logs(loaded.settings.log_format, loaded.settings.log_level)
     tell_warnings(loaded)
     return loaded

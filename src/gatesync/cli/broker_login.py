@@ -8,6 +8,7 @@ from gatesync.config import ConfigError, Settings, load_adapter
 from gatesync.config.plaintext import is_plain
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.settings import EventHubSettings
+from gatesync.config.tls import broker_access
 from gatesync.events.access import BrokerAccess
 from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
 from gatesync.events.nats_credentials import BrokerError, BrokerUser, read_credentials_file
@@ -73,7 +74,7 @@ def hub_opener(settings: Settings, name: str) -> HubOpener:
             user=address.username or None,
             password=address.password or None,
             name=name,
-            access=access,
+            access=broker_access(access, settings.tls, address.endpoints),
             ask_again=ask,
         )
         return hub

@@ -25,6 +25,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from gatesync.cli.broker_login import hub_opener
+from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
 from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of
@@ -94,6 +95,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
     gateway = settings.gateway
     heartbeat = settings.heartbeat_interval_ms / 1000
     url = settings.event_hub.service_url
+    tls = server_tls(settings)
     admin_token = _own_token(settings, gateway.admin_token, "admin")
     push_token = _own_token(settings, gateway.push_token, "push")
     reads = reads_from(settings)
@@ -104,7 +106,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
         return "operator" if compare_digest(token.encode(), admin_token.encode()) else None
 
     async with (
-        open_client(url, node_token(settings), timeout=10.0) as client,
+        open_client(url, node_token(settings), timeout=10.0, tls=client_tls(settings)) as client,
         open_retriever(settings, client) as retriever,
         open_engine(settings) as opened,
         _cautious(opened, settings) as careful,
@@ -117,7 +119,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             client,
             engine,
             lambda: _hub(settings, client),
-            admin_url=f"http://{gateway.listen}",
+            admin_url=f"{settings.tls.scheme}://{gateway.listen}",
             heartbeat=heartbeat,
             retriever=retriever,
             start=_start_up(gateway),
@@ -139,7 +141,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             rates=Rates(),
         )
         app = with_events(app, operators, push_token)
-        async with serve(app, gateway.listen.host, gateway.listen.port) as port:
+        async with serve(app, gateway.listen.host, gateway.listen.port, tls=tls) as port:
             _log.info(
                 "gateway started",
                 node=settings.server.node_id,

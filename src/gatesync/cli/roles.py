@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import sys
@@ -16,14 +17,17 @@ import structlog
 from gatesync import __version__
 from gatesync.cli.auditing import local_who, recorded
 from gatesync.cli.broker_login import checked_access, reading_again
+from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
 from gatesync.cli.notifying import ready_at
 from gatesync.cli.output import Output
 from gatesync.cli.session import write_client_file
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
+from gatesync.config.addresses import Address
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.settings import AuditMode
+from gatesync.config.tls import broker_access
 from gatesync.events.hub import EventHub
 from gatesync.events.nats_credentials import (
     BrokerCredentials,
@@ -42,7 +46,7 @@ from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pulling import FullPulls
-from gatesync.publisher.pushing import Environment, Pusher
+from gatesync.publisher.pushing import Environment, Pusher, open_http_post
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
 from gatesync.stores.receipts import KeepsReceipts, ReceiptBook
@@ -76,7 +80,11 @@ async def traffic_manager_role(
     _make_data(settings)
     with _only_broker(settings.data):
         async with run_nats_server(
-            settings.data, host=listen.host, port=listen.port, binary=binary
+            settings.data,
+            host=listen.host,
+            port=listen.port,
+            binary=binary,
+            tls=server_tls(settings),
         ) as server:
             _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
             listening(server.connect_url)
@@ -88,7 +96,7 @@ async def publisher_role(
 ) -> None:
     """Run one publisher until cancelled."""
     _make_data(settings)
-    listen = settings.publisher.listen
+    listen, tls = settings.publisher.listen, server_tls(settings)
     async with (
         _open_store(settings) as saver,
         _receipt_book(settings, saver) as book,
@@ -97,7 +105,8 @@ async def publisher_role(
     ):
         name = f"{settings.server.node_id}-{os.getpid()}"
         heartbeat = settings.heartbeat_interval_ms / 1000
-        pusher = Pusher(environments_of(settings), heartbeat=heartbeat)
+        open_post = functools.partial(open_http_post, tls=client_tls(settings))
+        pusher = Pusher(environments_of(settings), heartbeat=heartbeat, open_post=open_post)
         publisher = Publisher(
             saver,
             hub,
@@ -136,8 +145,8 @@ async def publisher_role(
         if audit is not None:
             metrics.register(AuditCollector(audit))
         serving = guarded if audit is None else AuditLayer(guarded, audit)
-        async with serve(serving, listen.host, listen.port) as port:
-            url = f"http://{listen.host}:{port}"
+        async with serve(serving, listen.host, listen.port, tls=tls) as port:
+            url = f"{settings.tls.scheme}://{Address(listen.reachable.host, port)}"
             _keep_operator_token(settings, url)
             _log.info("publisher started", url=url, epoch=saver.epoch)
             listening(url)
@@ -181,7 +190,8 @@ async def up_role(settings: Settings, load_again: Callable[[], Settings]) -> Non
         tasks.create_task(gateway_role(all_in_one, read_again), name="gateway")
         labels = ", ".join(gateway.gateway_labels)
         print(
-            f"gatesync is up: publisher {url}, gateway http://{gateway.listen} on {labels}\n"
+            f"gatesync is up: publisher {url}, gateway {settings.tls.scheme}://{gateway.listen} "
+            f"on {labels}\n"
             f"data and tokens are in {settings.data}; in another shell, from this folder:\n"
             f'  gatesync publish examples/pizzashack --label "{gateway.gateway_labels[0]}" '
             "--wait all",
@@ -288,7 +298,7 @@ async def _open_hub(
         yield None, None
         return
     listen = settings.traffic_manager.listen
-    endpoints = hub.event_listening_endpoints or (f"nats://{listen}",)
+    endpoints = hub.event_listening_endpoints or (f"{settings.tls.broker_scheme}://{listen}",)
     if not hub.event_listening_endpoints and listen.port == 0:
         reason = (
             "is empty, and the traffic manager listens on any free port, which only it knows; "
@@ -296,7 +306,7 @@ async def _open_hub(
         )
         raise ConfigError([ConfigProblem(reason, "apim.event_hub.event_listening_endpoints")])
     open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
-    access, ask_again = checked_access(hub), None
+    access, ask_again = broker_access(checked_access(hub), settings.tls, endpoints), None
     password = hub.password.reveal() if hub.password else None
     user, address = hub.username, EventHubAddress(endpoints, hub.username or "", password or "")
     if hub.username is None and not access.logs_in:
@@ -335,7 +345,8 @@ def _keep_operator_token(settings: Settings, url: str) -> None:
     path = settings.data / "client.toml"
     known = any(not each.revoked_at and each.role is Role.PUBLISH for each in tokens.list())
     token = None if known else _create_token(settings, tokens, Role.PUBLISH, "operator")
-    write_client_file(path, url, token)
+    ca = settings.tls.client.ca if settings.tls.client is not None else None
+    write_client_file(path, url, token, ca)
 
 
 def _node_token(settings: Settings) -> Secret:

@@ -19,7 +19,7 @@ from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_NO
 from gatesync.cli.waiting import Awaited, Goal, parse_goal, tell_awaited, wait_for
 from gatesync.publisher.requests import ChangeAnswer
-from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
+from gatesync.web.client import AnsweredError, HttpClient, TlsFailedError, UnreachableError
 
 __all__ = ["ATTEMPTS", "ChangeResult", "Waiting", "finish", "send_change", "tell"]
 
@@ -79,7 +79,7 @@ async def send_change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
         if isinstance(error, AnsweredError):
             unsure = unsure or error.code == "unsure"
             return unsure and error.status == 503
-        if not isinstance(error, UnreachableError):
+        if not isinstance(error, UnreachableError) or isinstance(error, TlsFailedError):
             return False
         failures, unsure = failures + 1, unsure or error.unsure
         return unsure or failures < ATTEMPTS

@@ -32,6 +32,12 @@ class Address(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
+    @property
+    def reachable(self) -> "Address":
+        """Where a client on the same machine finds a server that listens here."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared
+        return Address(host, self.port)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -58,6 +58,7 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
     hostname: str | None = None,
+    encrypted: bool = False,
 ) -> Loaded:
     """The settings of a file, or the defaults when there is none.
 
@@ -66,10 +67,11 @@ def load(
             the current directory.
         environ: environment variables for placeholders; the process's own by default.
         hostname: this machine's name, for the default node id; asked of the system by default.
+        encrypted: the servers are given certificates that the file does not name.
 
     Raises `ConfigError` with everything that is wrong.
     """
-    checked = check(path, environ=environ, hostname=hostname)
+    checked = check(path, environ=environ, hostname=hostname, encrypted=encrypted)
     if checked.loaded is None:
         raise ConfigError(checked.problems, path)
     return checked.loaded
@@ -80,6 +82,7 @@ def check(
     *,
     environ: Mapping[str, str] | None = None,
     hostname: str | None = None,
+    encrypted: bool = False,
 ) -> Checked:
     """As `load`, but with the problems and the warnings in the answer. Does not raise."""
     environ = os.environ if environ is None else environ
@@ -90,7 +93,7 @@ def check(
     reader = Reader(document, key_lines(text), Placeholders(document, environ))
     folder = path.absolute().parent if path is not None else Path.cwd()
     settings = read_settings(reader, folder, _host_id(hostname or socket.gethostname()))
-    for place, message in plaintext_beyond_loopback(settings):
+    for place, message in plaintext_beyond_loopback(settings, encrypted=encrypted):
         reader.problem(place, message)
     if (
         settings.traffic_manager.listen.anywhere

@@ -12,10 +12,13 @@ __all__ = ["is_plain", "plaintext_beyond_loopback"]
 _OR_ALLOW = "or set allow_plaintext = true in [gatesync] to accept that anyone on the way can read"
 
 
-def plaintext_beyond_loopback(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+def plaintext_beyond_loopback(
+    settings: Settings, *, encrypted: bool = False
+) -> Iterator[tuple[KeyPath, str]]:
     """Each key by which tokens and artifacts would leave this machine in the clear, and why.
 
-    Nothing, where `allow_plaintext` is set.
+    Nothing, where `allow_plaintext` is set; no server, where `encrypted` says that each of them
+    has a certificate, or the settings do.
     """
     if settings.allow_plaintext:
         return
@@ -24,11 +27,11 @@ def plaintext_beyond_loopback(settings: Settings) -> Iterator[tuple[KeyPath, str
         ("gateway", settings.gateway.listen),
         ("traffic_manager", settings.traffic_manager.listen),
     ):
-        if not address.loopback:
+        if not address.loopback and not (encrypted or settings.tls.server):
             yield (
                 ("gatesync", role, "listen"),
-                f"listens beyond this machine without TLS, at {address}; listen on 127.0.0.1 with "
-                f"something that ends TLS in front of it, {_OR_ALLOW}",
+                f"listens beyond this machine without TLS, at {address}; name certificate and key "
+                f"in [gatesync.tls], or listen on 127.0.0.1, {_OR_ALLOW}",
             )
     if settings.gateway.contents_url and is_plain(settings.gateway.contents_url):
         yield (

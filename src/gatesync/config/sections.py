@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gatesync.config import kinds
-from gatesync.config.addresses import Address
 from gatesync.config.database import read_database
 from gatesync.config.event_hub import read_event_hub
 from gatesync.config.placeholders import Placeholders
@@ -31,6 +30,7 @@ from gatesync.config.settings import (
     TrafficManagerSettings,
     WhenStale,
 )
+from gatesync.config.tls import read_tls
 from gatesync.secret import Secret
 
 __all__ = ["known_keys", "read_settings"]
@@ -55,6 +55,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
     ours = reader.section("gatesync")
     offset = reader.section("server").read("offset", kinds.whole(0, OFFSET_MAX), 0)
     data = ours.read("data", kinds.path_in(folder), "gatesync-data")
+    tls = read_tls(reader, folder)
     publisher = _publisher(reader, offset)
     heartbeat_ms = ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000)
     return Settings(
@@ -64,11 +65,12 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         log_format=ours.read("log_format", kinds.choice(LogFormat), "console"),
         log_level=ours.read("log_level", kinds.choice(LogLevel), "info"),
         allow_plaintext=ours.read("allow_plaintext", kinds.boolean, False),
+        tls=tls,
         publisher=publisher,
         gateway=_gateway(reader, offset, folder, heartbeat_ms),
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=read_event_hub(
-            reader, f"http://{_reachable(publisher.listen)}", folder, heartbeat_ms
+            reader, f"{tls.scheme}://{publisher.listen.reachable}", folder, heartbeat_ms
         ),
         database=read_database(reader, data, folder),
         environments=_environments(reader, pushes=publisher.publish_directly_to_gateway),
@@ -255,9 +257,3 @@ def known_keys() -> frozenset[str]:
         read_settings(reader, Path(), "node")
         known |= reader.known
     return frozenset(known)
-
-
-def _reachable(listen: Address) -> Address:
-    """Where a client on the same machine finds a server that listens there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)  # noqa: S104 - compared
-    return Address(host, listen.port)

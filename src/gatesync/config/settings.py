@@ -12,6 +12,7 @@ import msgspec
 
 from gatesync.config.addresses import Address
 from gatesync.config.problems import ConfigProblem
+from gatesync.config.tls import TlsSettings
 from gatesync.events.access import BrokerAccess
 from gatesync.secret import Secret, SecretUrl
 from gatesync.stores.sql_options import SqlOptions
@@ -238,6 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat
     log_level: LogLevel
     allow_plaintext: bool
+    tls: TlsSettings
     publisher: PublisherSettings
     gateway: GatewaySettings
     traffic_manager: TrafficManagerSettings

@@ -20,6 +20,7 @@ from gatesync.events.nats_credentials import (
     ensure_credentials,
 )
 from gatesync.private_file import write_private_file
+from gatesync.web.tls import ServerTls
 
 __all__ = ["BrokerFiles", "end", "find_binary", "prepare", "spawn"]
 
@@ -38,9 +39,17 @@ log_file: {log}
 logfile_size_limit: {log_max_bytes}
 logfile_max_num: 2
 ports_file_dir: {folder}
-authorization: {{ users: [
+{tls}authorization: {{ users: [
 {users}
 ] }}
+"""
+
+_TLS: Final = """\
+tls: {{
+  cert_file: {certificate}
+  key_file: {key}
+{clients}  timeout: 5
+}}
 """
 
 # The password is plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of
@@ -101,7 +110,9 @@ def find_binary(binary: Path | None) -> Path:
     return Path(found)
 
 
-def prepare(files: BrokerFiles, host: str, port: int, max_payload: int) -> BrokerCredentials:
+def prepare(
+    files: BrokerFiles, host: str, port: int, max_payload: int, tls: ServerTls | None = None
+) -> BrokerCredentials:
     """Write what the broker needs before it starts. Raises `BrokerError` when it cannot."""
     try:
         files.data.mkdir(parents=True, exist_ok=True)
@@ -117,6 +128,7 @@ def prepare(files: BrokerFiles, host: str, port: int, max_payload: int) -> Broke
             log=_quoted(str(files.log)),
             log_max_bytes=LOG_MAX_BYTES,
             folder=_quoted(str(files.folder)),
+            tls=_tls(tls) if tls is not None else "",
             users="\n".join(map(_user, (credentials.publisher, credentials.gateway))),
         )
         write_private_file(files.config, config.encode())
@@ -172,6 +184,15 @@ def _die_with_parent() -> Callable[[], None] | None:
             os._exit(1)
 
     return ask
+
+
+def _tls(tls: ServerTls) -> str:
+    clients = ""
+    if tls.client_ca is not None:
+        clients = f"  ca_file: {_quoted(str(tls.client_ca))}\n  verify: true\n"
+    return _TLS.format(
+        certificate=_quoted(str(tls.certificate)), key=_quoted(str(tls.key)), clients=clients
+    )
 
 
 def _user(user: BrokerUser) -> str:

@@ -9,6 +9,7 @@ gateways the other way round, and nobody may do anything else.
 """
 
 import asyncio
+import contextlib
 import random
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ import structlog
 from gatesync.events.nats_config import MAX_PAYLOAD
 from gatesync.events.nats_credentials import BrokerCredentials, BrokerError
 from gatesync.events.nats_process import BrokerFiles, end, find_binary, prepare, spawn
+from gatesync.web.tls import LOOK_SECONDS, ServerContext, ServerTls
 
 __all__ = ["NatsServer", "run_nats_server"]
 
@@ -41,6 +43,8 @@ async def run_nats_server(
     port: int = 4222,
     binary: Path | None = None,
     max_payload: int = MAX_PAYLOAD,
+    tls: ServerTls | None = None,
+    look_seconds: float = LOOK_SECONDS,
     jitter: Callable[[], float] = random.random,
 ) -> AsyncIterator["NatsServer"]:
     """Run a broker for as long as the block runs; it listens when the block begins.
@@ -52,25 +56,35 @@ async def run_nats_server(
         binary: the nats-server to run; by default the one that came with `gatesync[broker]`,
             else the first on PATH.
         max_payload: bytes of one message.
+        tls: its certificate and key; clients must use TLS then. Renewed files are taken for new
+            connections, and the open ones stay.
+        look_seconds: between two looks at those files.
         jitter: numbers of [0, 1), for the time between restarts.
 
     Raises:
+        TlsFileError: a file of `tls` cannot be used.
         BrokerError: no binary, the port is taken, or it does not start. Once it has run, it is
             started again whatever happens, and each failure is logged.
     """
-    server = NatsServer(data, host, port, find_binary(binary), max_payload, jitter)
-    watch: asyncio.Task[None] | None = None
+    context = ServerContext(tls) if tls is not None else None
+    server = NatsServer(data, host, port, find_binary(binary), max_payload, jitter, tls)
+    tasks: list[asyncio.Task[None]] = []
     try:
         await server.start()
-        watch = asyncio.create_task(server.watch(), name="nats-server")
+        tasks.append(asyncio.create_task(server.watch(), name="nats-server"))
+        if context is not None:
+            renewing = server.renew_certificates(context, look_seconds)
+            tasks.append(asyncio.create_task(renewing, name="nats-server certificates"))
         yield server
     finally:
-        if watch is not None:
-            watch.cancel()
-            await asyncio.wait([watch])
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await server.stop()
-        if watch is not None and not watch.cancelled():
-            watch.result()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
 
 class NatsServer:
@@ -84,6 +98,7 @@ class NatsServer:
         binary: Path,
         max_payload: int,
         jitter: Callable[[], float],
+        tls: ServerTls | None = None,
     ) -> None:
         self._files = BrokerFiles(data)
         self._host = host
@@ -91,6 +106,7 @@ class NatsServer:
         self._binary = binary
         self._max_payload = max_payload
         self._jitter = jitter
+        self._tls = tls
         self._process: asyncio.subprocess.Process | None = None
         self._credentials: BrokerCredentials | None = None
         self._mark = 0  # where in the log this start began
@@ -106,7 +122,8 @@ class NatsServer:
     def connect_url(self) -> str:
         """Where to connect; without credentials."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
-        return f"nats://[{host}]:{self._port}" if ":" in host else f"nats://{host}:{self._port}"
+        scheme = "nats" if self._tls is None else "tls"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
     def credentials(self) -> BrokerCredentials:
@@ -117,7 +134,9 @@ class NatsServer:
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises `BrokerError` when it does not."""
         # Not in a thread: a cancelled one would go on writing beside the next start.
-        self._credentials = prepare(self._files, self._host, self._port, self._max_payload)
+        self._credentials = prepare(
+            self._files, self._host, self._port, self._max_payload, self._tls
+        )
         self._mark = mark = self._files.mark()
         self._process = process = await spawn(self._binary, self._files)
         try:
@@ -156,6 +175,17 @@ class NatsServer:
                     log.error(  # noqa: TRY400 - the reason says it all
                         "broker.restart_failed", reason=str(error), attempt=failures
                     )
+
+    async def renew_certificates(self, context: ServerContext, look_seconds: float) -> None:
+        """Have the process read its certificate again whenever that was renewed.
+
+        It is told of files only that can be used; it keeps its connections.
+        """
+        while True:
+            await asyncio.sleep(look_seconds)
+            if context.renew() and self._process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """End the process: SIGTERM, and SIGKILL when it does not go."""

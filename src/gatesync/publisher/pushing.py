@@ -23,6 +23,7 @@ from gatesync.artifacts.changes import ChangeSet, Head
 from gatesync.events.pushed import EVENT_MAX_BYTES, EVENT_TYPE, EVENTS_PATH, MadeOf, PushAnswer
 from gatesync.secret import Secret
 from gatesync.web.client import AnsweredError, UnreachableError, open_client
+from gatesync.web.tls import ClientTls
 
 __all__ = ["Environment", "EnvironmentStatus", "Post", "PushError", "Pusher", "open_http_post"]
 
@@ -283,10 +284,13 @@ class _Lane:
 
 
 @asynccontextmanager
-async def open_http_post(environment: Environment) -> AsyncIterator[Post]:
+async def open_http_post(
+    environment: Environment, *, tls: ClientTls | None = None
+) -> AsyncIterator[Post]:
     """The way to a gateway's HTTP, with the environment's credentials and a few kept connections.
 
-    Raises `ValueError` for a URL or token that cannot be sent.
+    `tls`: whom to trust where the URL is https. Raises `ValueError` for a URL or token that cannot
+    be sent.
     """
     password = environment.password.reveal() if environment.password else None
     headers, token = {"Content-Type": EVENT_TYPE}, password
@@ -294,7 +298,7 @@ async def open_http_post(environment: Environment) -> AsyncIterator[Post]:
         pair = f"{environment.username}:{password or ''}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         token = None
-    async with open_client(environment.url, token, timeout=PUSH_SECONDS) as client:
+    async with open_client(environment.url, token, timeout=PUSH_SECONDS, tls=tls) as client:
 
         async def post(message: bytes) -> PushAnswer:
             try:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
+
+from gatesync.web.tls_files import ClientTls, ServerTls
 
 __all__ = ["ClientContext", "ClientTls", "ServerContext", "ServerTls", "TlsFileError"]
 
@@ -32,22 +33,6 @@ class TlsFileError(ValueError):
     def __init__(self, message: str, key: str) -> None:
         super().__init__(message)
         self.key = key
-
-
-class ServerTls(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's files. With `client_ca` only clients with a certificate of it are let in."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-
-class ClientTls(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's files: whom it trusts (the system's authorities without `ca`), and who it is."""
-
-    ca: Path | None = None
-    client_certificate: Path | None = None
-    client_key: Path | None = None
 
 
 class ServerContext:
