@@ -83,8 +83,9 @@ def watched(where: Place, role: str, service_manager: NotifySocket, **env: str) 
     return where.role(role, **(asked | env))
 
 
-def configure(where: Place, **keys: Any) -> None:
-    section = "[apim.sync_runtime_artifacts.gateway]\n"
+def configure(
+    where: Place, section: str = "[apim.sync_runtime_artifacts.gateway]\n", **keys: Any
+) -> None:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
     where.config.write_text(where.config.read_text().replace(section, section + lines))
 
@@ -125,7 +126,8 @@ def test_a_node_in_sync_mode_asks_for_time_until_it_has_what_it_is_to_serve(
         assert cluster.run("publish", EXAMPLES / "menu", "--label", LABEL).code == 0
         with place(tmp_path / "node", node="gw2", publisher=url) as where:
             cluster.give_token(where, LABEL)
-            configure(where, deployment_retry_duration=200, max_retry_count=1000)
+            configure(where, deployment_retry_duration=200)
+            configure(where, "[gatesync.gateway]\n", max_retry_count=1000)
             publisher.stop()
             node = watched(where, "gateway", service_manager).start(wait=False)
             assert (

@@ -112,7 +112,7 @@ async def _follow(is_ready: Callable[[], bool], status: Callable[[], str]) -> No
             said = line
         await asyncio.sleep(STARTING)
     said = status()
-    while not tell(READY=1, STATUS=said):  # without this word, systemd ends the start one day
+    while not tell(READY=1, STATUS=said):  # noqa: ASYNC110 - a start without this word is ended
         await asyncio.sleep(STARTING)
     while True:
         await asyncio.sleep(STARTED)
