@@ -8,7 +8,7 @@ WORKERS ?= auto
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format types contracts long fuzz bench lock clean
+.PHONY: help install demo test coverage test-fast lint format types contracts long fuzz bench lock clean
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ demo: $(STAMP) ## show a real cluster at work, about a minute (DB=postgresql or 
 	@$(BIN)/python scripts/demo --database $(or $(DB),sqlite)
 
 test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (DB=postgresql: one database only; TREES=DIR: your trees, too)
-	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
+	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS)
+
+coverage: $(STAMP) ## all tests once more, and which branches they reached
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered
 
 test-fast: $(STAMP) ## the quick tests, without a database server, in less than a minute
 	GATESYNC_TEST_BUDGET=0.2 $(BIN)/python -m pytest -n $(WORKERS) -m fast --hypothesis-profile fast

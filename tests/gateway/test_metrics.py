@@ -15,6 +15,9 @@ from gatesync.gateway.cache import CacheCounts
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
 from gatesync.gateway.informer import Pulse
 from gatesync.gateway.metrics import WHYS, GatewayMetrics
+from gatesync.publisher.audit_file import AuditFile
+from gatesync.publisher.audit_log import AuditLog
+from gatesync.publisher.audit_metrics import AuditCollector
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher
@@ -73,12 +76,14 @@ def test_the_page_names_everything_that_a_gateway_counts_and_nothing_else() -> N
     assert exposed(metrics.registry) == documented("gatesync_gateway_")
 
 
-def test_the_page_names_everything_that_a_publisher_counts_and_nothing_else() -> None:
+def test_the_page_names_everything_that_a_publisher_counts_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     pusher = Pusher([Environment("E", "http://127.0.0.1:1", ("L",))])
     publisher = Publisher(MemoryStore(), None, "p1", pusher=pusher)
-    assert exposed(publisher_metrics(publisher, FullPulls(random=lambda: 0.0))) == documented(
-        "gatesync_publisher_"
-    )
+    registry = publisher_metrics(publisher, FullPulls(random=lambda: 0.0))
+    registry.register(AuditCollector(AuditLog(AuditFile(tmp_path))))
+    assert exposed(registry) == documented("gatesync_publisher_")
 
 
 def test_every_reason_for_a_pull_is_documented_and_given_somewhere() -> None:

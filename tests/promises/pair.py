@@ -1,8 +1,9 @@
 """A publisher with store and broker in one process, and a gateway in another, for tests of both."""
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,3 +144,16 @@ def digest(name: str, text: str) -> str:
 
 def api_id_of(name: str) -> str:
     return artifact_from_xml(sequence_xml(name), f"{name}.xml").identity.default_api_id()
+
+
+@contextmanager
+def cache_of(made: Pair) -> Iterator[sqlite3.Connection]:
+    """The cache as somebody with another program sees it."""
+    with closing(sqlite3.connect(made.node.data / "cache/cache.db", isolation_level=None)) as db:
+        yield db
+
+
+def is_kept(made: Pair, count: int) -> bool:
+    """Whether so many artifacts are in the cache, applied."""
+    with cache_of(made) as db:
+        return bool(db.execute("SELECT count(*) FROM applied").fetchone()[0] == count)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.promises.pair import configure, pair
+from tests.promises.pair import configure, is_kept, pair
 from tests.servers.gatesync import place, run
 from tests.servers.small_disk import can_mount, small_disk
 
@@ -55,7 +55,7 @@ def test_a_full_disk_keeps_nobody_from_serving_and_is_told_and_got_over(
         made.publish(a="1", b="1")
         made.gateway.start()
         made.serves_soon(a="1", b="1")
-        made.gateway.wait_for(lambda: made.health()["cache"]["writes"], "it is kept")
+        made.gateway.wait_for(lambda: is_kept(made, 2), "all is kept")
         large = "x" * 300_000
         with disk.full():
             made.publish(c=large)

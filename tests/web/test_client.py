@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import httpcore
 import msgspec
 import pytest
 
@@ -115,3 +116,18 @@ async def test_a_token_that_no_header_carries_is_refused_and_not_shown(token: st
         async with open_client("http://127.0.0.1:1", token):
             pass
     assert token not in str(caught.value)
+
+
+async def test_a_connection_that_ends_while_it_is_made_is_a_publisher_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """anyio looks at the socket of a transport that was closed a moment before."""
+
+    async def closed(*_: object, **__: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    monkeypatch.setattr(httpcore.AsyncConnectionPool, "request", closed)
+    async with open_client("http://127.0.0.1:1") as client:
+        with pytest.raises(UnreachableError, match="while it was being made") as caught:
+            await client.request("GET", "/health/live")
+    assert caught.value.unsure

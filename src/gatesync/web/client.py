@@ -176,6 +176,10 @@ class HttpClient:
                 raise TlsFailedError(f"{self.url} cannot be used: {trouble}") from error
             said = f"{self.url} cannot be reached: {_said(error)}"
             raise UnreachableError(said, unsure=not isinstance(error, _NEVER_SENT)) from error
+        except AttributeError as error:
+            # anyio, asked for a socket's attributes after its transport was closed in between.
+            said = f"{self.url} closed the connection while it was being made"
+            raise UnreachableError(said, unsure=True) from error
         except httpcore.ConnectTimeout as error:
             raise UnreachableError(
                 f"{self.url} cannot be reached: no connection within {connect:g} s"
