@@ -376,7 +376,8 @@ async def disconnect(connection: NatsConnection) -> None:
             await connection.ended.wait()
     except TimeoutError:  # it takes no more bytes: give up those that are not written
         connection.abort()
-    except (OSError, nats.errors.Error) as error:
+    except (OSError, RuntimeError, nats.errors.Error) as error:
+        # RuntimeError: uvloop's, for a socket that was closed a moment before the last write.
         log.debug("broker.close_failed", reason=str(error))
         connection.abort()
     await asyncio.sleep(0)  # a socket is closed in the next turn

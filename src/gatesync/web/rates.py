@@ -14,6 +14,7 @@ __all__ = ["BURST_SECONDS", "REQUESTS_PER_SECOND", "Rates"]
 REQUESTS_PER_SECOND: Final = 1_000  # more than one process answers of most requests
 BURST_SECONDS: Final = 10.0
 _KEPT_MOST: Final = 4_096  # before those that are full, and so like new ones, are let go
+_ROUNDING: Final = 1e-6  # seconds; a sum of many parts of a second is not exact
 
 
 class Rates:
@@ -45,8 +46,8 @@ class Rates:
         now = self._clock()
         full_at = max(now, self._full_at.get(who, now))
         over = full_at + self._cost - now - self._burst
-        if self._cost and over > 0:
-            return math.ceil(over)
+        if self._cost and over > _ROUNDING:
+            return math.ceil(over - _ROUNDING)
         self._full_at[who] = full_at + self._cost
         if len(self._full_at) > _KEPT_MOST:
             self._full_at = {each: at for each, at in self._full_at.items() if at > now}
