@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -27,13 +26,8 @@ from pathlib import Path
 
 import msgspec
 
-from gatesync.artifacts import canonical
 from gatesync.artifacts.changes import Entry
-from gatesync.cli.session import Target, call
-from gatesync.config import Secret
-from gatesync.publisher.requests import ChangeAnswer
-from gatesync.web.client import HttpClient
-from parts import GATESYNC, artifact_of, free_port, print_result, role, wait_until
+from parts import GATESYNC, cpu_seconds, free_port, print_result, publish_all, role, wait_until
 
 LABEL, EMPTY = "Default", "Empty"
 READY_SECONDS = 300.0
@@ -91,7 +85,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Start]:
     with role("publisher", control, folder / "publisher.log"):
         wait_until(f"{url}/health/ready")
         token = _token(control)
-        _publish(folder / "control" / "client.toml", options)
+        publish_all(folder / "control" / "client.toml", LABEL, options.artifacts, options.size)
         for number in range(options.rounds):
             full = _Node(folder, f"full-{number}", LABEL, token, url)
             empty = _Node(folder, f"empty-{number}", EMPTY, token, url)
@@ -137,7 +131,7 @@ class _Node:
             with role("gateway", self._config, self._folder / "gateway.log") as process:
                 wait(process)
                 seconds = time.perf_counter() - started
-                start = Start(seconds, _cpu_seconds(process.pid), _peak_mb(process.pid))
+                start = Start(seconds, cpu_seconds(process.pid), _peak_mb(process.pid))
                 applied = _applied(self.port)
                 assert applied == artifacts, f"it has {applied} artifacts"
         return start
@@ -189,12 +183,6 @@ def _raw_read(path: Path, artifacts: int) -> float:
     return seconds
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process: fields 14 and 15 of /proc/PID/stat, in ticks."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _peak_mb(pid: int) -> float:
     """The most that was ever resident, as /proc tells it in kB."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -206,19 +194,6 @@ def _token(control: Path) -> str:
     labels = ["--label", LABEL, "--label", EMPTY]
     command = [*create, *labels, "--config", str(control)]
     return subprocess.check_output(command, text=True).strip()
-
-
-def _publish(client_file: Path, options: argparse.Namespace) -> None:
-    known = tomllib.loads(client_file.read_text())
-    target = Target(known["publisher"], Secret(known["token"]))
-    contents = [canonical.encode(artifact_of(n, options.size)) for n in range(options.artifacts)]
-
-    async def work(client: HttpClient) -> None:
-        for start in range(0, len(contents), 500):
-            items = [{"artifact": msgspec.Raw(each)} for each in contents[start : start + 500]]
-            await client.post("/v1/changes", {"labels": [LABEL], "publish": items}, ChangeAnswer)
-
-    call(target, work)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from gatesync.artifacts import canonical
-from gatesync.cli.session import Target, call
-from gatesync.config import Secret
-from gatesync.publisher.requests import ChangeAnswer
-from gatesync.web.client import HttpClient
-from parts import GATESYNC, artifact_of, free_port, print_result, role, wait_until
+from parts import GATESYNC, cpu_seconds, free_port, print_result, publish_all, role, wait_until
 
 LABEL = "Default"
 MEMORY_MB = 80.0
@@ -62,7 +55,7 @@ def _measure(folder: Path, options: argparse.Namespace, *, broker: bool) -> dict
         wait_until(f"{url}/health/ready")
         create = [GATESYNC, "token", "create", "--role", "node", "--id", "idle", "--label", LABEL]
         token = subprocess.check_output([*create, "--config", str(control)], text=True).strip()
-        _publish(folder / "control" / "client.toml", options)
+        publish_all(folder / "control" / "client.toml", LABEL, options.artifacts, options.size)
         config = folder / "gateway.toml"
         config.write_text(
             f"[gatesync]\ndata = 'gateway'\nnode_id = 'idle'\n"
@@ -73,9 +66,9 @@ def _measure(folder: Path, options: argparse.Namespace, *, broker: bool) -> dict
         gateway = stack.enter_context(role("gateway", config, folder / "gateway.log"))
         wait_until(f"http://127.0.0.1:{ports['gateway']}/health/ready")
         time.sleep(5)  # the first heartbeat's work is start-up, not idleness
-        before = _cpu_seconds(gateway.pid)
+        before = cpu_seconds(gateway.pid)
         time.sleep(options.seconds)
-        cpu, resident = _cpu_seconds(gateway.pid) - before, _resident_mb(gateway.pid)
+        cpu, resident = cpu_seconds(gateway.pid) - before, _resident_mb(gateway.pid)
     target = CPU_SECONDS * options.seconds / 60
     return {
         "resident_mb": round(resident, 1),
@@ -83,27 +76,6 @@ def _measure(folder: Path, options: argparse.Namespace, *, broker: bool) -> dict
         "target": {"resident_mb": MEMORY_MB, "cpu_seconds": target},
         "met": resident < MEMORY_MB and cpu < target,
     }
-
-
-def _publish(client_file: Path, options: argparse.Namespace) -> None:
-    import tomllib
-
-    known = tomllib.loads(client_file.read_text())
-    target = Target(known["publisher"], Secret(known["token"]))
-    contents = [canonical.encode(artifact_of(n, options.size)) for n in range(options.artifacts)]
-
-    async def work(client: HttpClient) -> None:
-        for start in range(0, len(contents), 500):
-            items = [{"artifact": msgspec.Raw(each)} for each in contents[start : start + 500]]
-            await client.post("/v1/changes", {"labels": [LABEL], "publish": items}, ChangeAnswer)
-
-    call(target, work)
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process: fields 14 and 15 of /proc/PID/stat, in ticks."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_mb(pid: int) -> float:

@@ -8,17 +8,33 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gatesync.artifacts import canonical
 from gatesync.artifacts.model import SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.synapse import SYNAPSE_NAMESPACE
+from gatesync.cli.session import Target, call
+from gatesync.config import Secret
+from gatesync.publisher.requests import ChangeAnswer
+from gatesync.web.client import HttpClient
 
-__all__ = ["artifact_of", "free_port", "print_result", "quantiles", "role", "wait_until"]
+__all__ = [
+    "artifact_of",
+    "cpu_seconds",
+    "free_port",
+    "print_result",
+    "publish_all",
+    "quantiles",
+    "role",
+    "wait_until",
+]
 
 GATESYNC = str(Path(sys.executable).parent / "gatesync")
 
@@ -60,6 +76,26 @@ def print_result(benchmark: str, **figures: Any) -> None:
         "system": f"{platform.system()} {platform.machine()}",
     }
     print(json.dumps({"benchmark": benchmark, **figures, "machine": machine}), flush=True)
+
+
+def publish_all(client_file: Path, label: str, artifacts: int, size: int) -> None:
+    """Publish so many artifacts of `size` bytes to one label, 500 in a request."""
+    known = tomllib.loads(client_file.read_text())
+    target = Target((known["publisher"],), Secret(known["token"]))
+    contents = [canonical.encode(artifact_of(n, size)) for n in range(artifacts)]
+
+    async def work(client: HttpClient) -> None:
+        for start in range(0, len(contents), 500):
+            items = [{"artifact": msgspec.Raw(each)} for each in contents[start : start + 500]]
+            await client.post("/v1/changes", {"labels": [label], "publish": items}, ChangeAnswer)
+
+    call(target, work)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process: fields 14 and 15 of /proc/PID/stat, in ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:

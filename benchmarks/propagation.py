@@ -51,7 +51,7 @@ from gatesync.web.app import AppState
 from gatesync.web.client import open_client
 from gatesync.web.guard import Guard
 from gatesync.web.server import serve
-from parts import artifact_of, print_result, quantiles
+from parts import artifact_of, cpu_seconds, print_result, quantiles
 
 LABEL = "Default"
 HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
@@ -116,10 +116,10 @@ async def _measure(name: str, folder: Path, gateways: int, options: argparse.Nam
         costs: dict[str, list[float]] = {"publisher": [], "broker": []}
         for number in range(options.rounds + 5):
             artifact = artifact_of(number, options.size)
-            spent = time.process_time(), _cpu_seconds(broker.pid)
+            spent = time.process_time(), cpu_seconds(broker.pid)
             mine = await _publish(publisher, artifact, gateways)
             publisher_spent = time.process_time() - spent[0]
-            broker_spent = _cpu_seconds(broker.pid) - spent[1]
+            broker_spent = cpu_seconds(broker.pid) - spent[1]
             message = _message(artifact, number)
             theirs = await raw(canonical.encode(artifact), message)
             if number >= 5:  # the first ones warm up caches and connections
@@ -282,12 +282,6 @@ async def _start(stack: AsyncExitStack, work: dict[str, Any]) -> None:
 def _resident() -> int:
     """Bytes of this process that are in memory: the second field of statm, in pages."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process, in ticks of 10 ms: good as a mean of many rounds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _shares(gateways: int, processes: int) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ class Mariadb(Server):
             self._do(f"ALTER USER {USER}@'%' WITH MAX_USER_CONNECTIONS 1")
             others = f"WHERE USER = '{USER}' AND ID <> {mine.thread_id()}"
             for (number,) in self._do(f"SELECT ID FROM information_schema.PROCESSLIST {others}"):
-                self._do(f"KILL {number}")
+                with suppress(pymysql.err.OperationalError):  # it ended by itself meanwhile
+                    self._do(f"KILL {number}")
             yield
         finally:
             mine.close()

@@ -8,10 +8,11 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from sqlalchemy import Connection, text, update
+from sqlalchemy.exc import OperationalError
 
 from gatesync.stores import schema, sql_write
 from gatesync.stores.sql import SqlOptions, SqlStore, open_sql_store
@@ -185,7 +186,8 @@ async def end_connections(url: str) -> None:
             " WHERE DB = DATABASE() AND ID <> CONNECTION_ID()"
         )
         for number in connection.scalars(others).all():
-            connection.execute(text(f"KILL {number}"))
+            with suppress(OperationalError):  # it ended by itself meanwhile
+                connection.execute(text(f"KILL {number}"))
 
     async with open_sql_store(url, options) as store:
         await store._write(end)
