@@ -9,6 +9,7 @@ import msgspec
 
 from gatesync.artifacts.digests import EMPTY_LABEL, Count, Digest, LabelDigest
 from gatesync.artifacts.model import Identity
+from gatesync.artifacts.signatures import Issue, Signature
 
 __all__ = ["Change", "ChangeSet", "Confirmation", "Cursor", "Entry", "Head", "Instruction"]
 
@@ -66,16 +67,21 @@ class Confirmation(msgspec.Struct, frozen=True):
     id: str
     epoch: str
     revision: Count
+    signature: Signature | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The newest state of a label. A label that was never used has revision 0 and is empty."""
+    """The newest state of a label. A label that was never used has revision 0 and is empty.
+
+    `issue` is a publisher's signature, where it signs: when it said so.
+    """
 
     label: str
     epoch: str
     revision: Count = 0
     digest: LabelDigest = EMPTY_LABEL
     confirmation: Confirmation | None = None
+    issue: Issue | None = None
 
     @property
     def cursor(self) -> Cursor:
@@ -87,7 +93,8 @@ class ChangeSet(msgspec.Struct, frozen=True):
     """Instructions that go live together in one label.
 
     `previous` is the revision before it, `digest` the label's after it. `published_at` is
-    milliseconds since 1970 by the publisher's clock.
+    milliseconds since 1970 by the publisher's clock. `signature` is the publisher's, where it
+    signs: over all but time and name of the publisher.
     """
 
     label: str
@@ -98,6 +105,7 @@ class ChangeSet(msgspec.Struct, frozen=True):
     digest: LabelDigest
     published_at: int
     publisher: str = ""
+    signature: Signature | None = None
 
     @property
     def id(self) -> str:
