@@ -42,7 +42,8 @@ async def follow_configuration(
             hung_up.clear()
             with reloading():
                 try:
-                    told, token = read_again()
+                    # In a thread: a secret may come from a command, which may take seconds.
+                    told, token = await asyncio.to_thread(read_again)
                 except (ConfigError, OSError) as error:
                     _log.error("the configuration was not taken", reason=str(error))
                     continue

@@ -15,6 +15,7 @@ from gatesync.config.plaintext import plaintext_beyond_loopback
 from gatesync.config.positions import key_lines
 from gatesync.config.problems import ConfigError, ConfigProblem, ConfigWarning
 from gatesync.config.reader import Entry, Reader
+from gatesync.config.secret_sources import SecretSources
 from gatesync.config.sections import known_keys, read_settings
 from gatesync.config.settings import Settings
 from gatesync.config.unknown import find_unknown
@@ -90,7 +91,8 @@ def check(
         text, document = _parse(path) if path is not None else ("", {})
     except ConfigError as error:
         return Checked(problems=error.problems, warnings=(), path=path, loaded=None)
-    reader = Reader(document, key_lines(text), Placeholders(document, environ))
+    secrets = SecretSources(path, environ)
+    reader = Reader(document, key_lines(text), Placeholders(document, environ, secrets.read))
     folder = path.absolute().parent if path is not None else Path.cwd()
     settings = read_settings(reader, folder, _host_id(hostname or socket.gethostname()))
     for place, message in plaintext_beyond_loopback(settings, encrypted=encrypted):

@@ -1,13 +1,14 @@
 """`$env{VAR}`, `$sys{name}`, `${name}`, `$ref{dotted.key}` and `$secret{alias}` inside values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from gatesync.config.problems import Invalid
 from gatesync.config.secret import names_a_secret
+from gatesync.config.secret_sources import SecretSources
 
 __all__ = ["Placeholders", "Resolved"]
 
@@ -43,11 +44,23 @@ class Placeholders:
 
     Only values that are asked for are looked at: another part of the file may name variables
     that only WSO2 knows.
+
+    Args:
+        document: the parsed file.
+        environ: environment variables.
+        read_secret: reads an alias of `[gatesync.secrets]` from where the table says it is.
     """
 
-    def __init__(self, document: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        environ: Mapping[str, str],
+        read_secret: Callable[[str, Any], str] | None = None,
+    ) -> None:
         self._document = document
         self._environ = environ
+        self._read_secret = read_secret or SecretSources(None, environ).read
+        self._read: dict[str, str | Invalid] = {}  # each is read once: a command may take a while
 
     def resolve(self, value: Any) -> Resolved:
         """The value with every placeholder in it, at any depth, filled in.
@@ -123,24 +136,43 @@ class Placeholders:
         return Resolved(resolved.value, resolved.secret or names_a_secret(key.rpartition(".")[2]))
 
     def _secret(self, alias: str, chain: tuple[str, ...]) -> Resolved:
-        """WSO2's `[secrets]`: `alias = "[plain text]"` until its cipher tool has run."""
+        """From where `[gatesync.secrets]` says, else from WSO2's `[secrets]`.
+
+        That has `alias = "[plain text]"` until WSO2's cipher tool has run.
+        """
         if f"$secret {alias}" in chain:
             raise Invalid(f"refers to itself: $secret{{{alias}}}")
+        ours = self._document.get("gatesync")
+        sources = ours.get("secrets") if isinstance(ours, dict) else None
+        if isinstance(sources, dict) and alias in sources:
+            given = self._resolve(sources[alias], (*chain, f"$secret {alias}")).value
+            return Resolved(self._from_source(alias, given), secret=True)
         secrets = self._document.get("secrets")
         stored = secrets.get(alias) if isinstance(secrets, dict) else None
         if not isinstance(stored, str):
             raise Invalid(
-                f"needs the secret {alias}, which is not in [secrets]; "
-                f'add {alias} = "[...]" there or use $env{{...}}'
+                f"needs the secret {alias}, which is not in [gatesync.secrets]; "
+                f'add {alias} = {{ file = "..." }} there, or {{ environment = "..." }}, or '
+                '{ command = ["..."] }'
             )
         if not (stored.startswith("[") and stored.endswith("]")):
             raise Invalid(
-                f"needs the secret {alias}, which [secrets] holds encrypted; gatesync reads plain "
-                f'text in brackets, {alias} = "[...]", which may hold $env{{...}}; '
-                "or use $env{...} in place of $secret{...}"
+                f"needs the secret {alias}, which [secrets] holds encrypted, for WSO2 alone; add "
+                f'{alias} = {{ file = "..." }} to [gatesync.secrets], which goes first'
             )
         inner = self._resolve(stored[1:-1], (*chain, f"$secret {alias}"))
         return Resolved(inner.value, secret=True)
+
+    def _from_source(self, alias: str, given: Any) -> str:
+        if alias not in self._read:
+            try:
+                self._read[alias] = self._read_secret(alias, given)
+            except Invalid as error:
+                self._read[alias] = error
+        found = self._read[alias]
+        if isinstance(found, Invalid):
+            raise Invalid(str(found))
+        return found
 
     def _offset(self, chain: tuple[str, ...]) -> int:
         offset = self._reference("server.offset", chain).value

@@ -13,6 +13,7 @@ from gatesync.config.database import read_database
 from gatesync.config.event_hub import read_event_hub
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
+from gatesync.config.secret_sources import secret_sources
 from gatesync.config.settings import (
     AuditMode,
     EndpointType,
@@ -55,6 +56,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
     ours = reader.section("gatesync")
     offset = reader.section("server").read("offset", kinds.whole(0, OFFSET_MAX), 0)
     data = ours.read("data", kinds.path_in(folder), "gatesync-data")
+    ours.optional("secrets", secret_sources)  # checked here, read where $secret{} asks for one
     tls = read_tls(reader, folder)
     publisher = _publisher(reader, offset)
     heartbeat_ms = ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000)
