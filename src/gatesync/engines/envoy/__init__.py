@@ -1,0 +1,1 @@
+"""Envoy as the engine: artifacts become xDS resources, which a real Envoy serves."""
