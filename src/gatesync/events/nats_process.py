@@ -28,6 +28,12 @@ LOG_MAX_BYTES: Final = 10 * 1024 * 1024  # of the log, which is kept twice at mo
 LAST_LINES: Final = 5
 LAST_BYTES: Final = 4096
 _PR_SET_PDEATHSIG: Final = 1
+# Of our environment, which may hold passwords for us, the broker gets what a Go program looks at.
+_INHERITED: Final = (
+    *("PATH", "HOME", "TMPDIR", "TZ"),
+    *("GOMAXPROCS", "GOMEMLIMIT", "GOGC", "GODEBUG", "GOTRACEBACK"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 
 _CONFIG: Final = """\
 # gatesync writes this file at every start of the broker; changes to it are lost.
@@ -144,6 +150,7 @@ async def spawn(binary: Path, files: BrokerFiles) -> asyncio.subprocess.Process:
             str(binary),
             "--config",
             str(files.config),
+            env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
