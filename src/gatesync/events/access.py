@@ -1,5 +1,6 @@
 """How a client gets in at a broker, beside a user and a password: the values, not the files."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,10 @@ class BrokerAccess(msgspec.Struct, frozen=True, kw_only=True):
     """A token or a key to log in with, the files of TLS, and how often to ask for a sign of life.
 
     Files are read at each attempt to connect, so that renewed ones count without a restart. At
-    most one of `token`, `nkey_file` and `creds_file` is given; `tls_cert` and `tls_key` go
-    together. With any `tls_` value nothing is sent before the connection is encrypted.
+    most one of `token`, `nkey_file`, `creds_file` and `node_token` is given; `tls_cert` and
+    `tls_key` go together. With any `tls_` value nothing is sent before the connection is encrypted.
+
+    `node_token` gives a node's access token as it is now, of which its key at the broker is made.
 
     `ping_seconds`: a connection that is silent for twice as long is given up.
     """
@@ -25,6 +28,7 @@ class BrokerAccess(msgspec.Struct, frozen=True, kw_only=True):
     token: Secret | None = None
     nkey_file: Path | None = None
     creds_file: Path | None = None
+    node_token: Callable[[], str] | None = None
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -34,7 +38,8 @@ class BrokerAccess(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def logs_in(self) -> bool:
         """Whether there is something to log in with here, so that no user is needed."""
-        return self.token is not None or self.nkey_file is not None or self.creds_file is not None
+        known = (self.token, self.nkey_file, self.creds_file, self.node_token)
+        return any(each is not None for each in known)
 
     @property
     def encrypts(self) -> bool:

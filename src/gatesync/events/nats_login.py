@@ -3,12 +3,11 @@
     login = read_login(access)      # BrokerAccess → Login; raises AccessError, naming the file
 
 An nkey is an Ed25519 key: its seed never leaves this process, the broker gets a signature of the
-number that it sent (`Login.sign`). A credentials file holds such a seed, and a JWT that says whose
-it is and until when.
+number that it sent (`Login.sign`). A node's is made of its token; a credentials file holds such a
+seed, and a JWT that says whose it is and until when.
 """
 
 import base64
-import binascii
 import re
 import ssl
 import stat
@@ -21,11 +20,11 @@ import msgspec
 
 from gatesync.events.access import BrokerAccess
 from gatesync.events.hub import HubError
+from gatesync.events.nkeys import NkeyError, key_of_seed, key_of_token
 
 __all__ = ["AccessError", "Login", "read_login", "sign_with"]
 
 FILE_MAX_BYTES: Final = 64 * 1024
-_SEED, _USER = 18 << 3, 20 << 3  # nkey's prefix bytes: S and U once they are encoded
 _PART: Final = re.compile(r"-{3,}BEGIN ([A-Z ]+)-{3,}\s+(\S+)\s+-{3,}END \1-{3,}")
 
 
@@ -62,7 +61,7 @@ def read_login(access: BrokerAccess, wall_clock: Callable[[], float] = time.time
 
     Raises:
         AccessError: one is missing, open to others, of another kind than it should be, or a user
-            in it has expired.
+            in it has expired; or the node's token is none.
     """
     token = access.token.reveal() if access.token is not None else None
     nkey = jwt = sign = None
@@ -72,6 +71,8 @@ def read_login(access: BrokerAccess, wall_clock: Callable[[], float] = time.time
     if access.creds_file is not None:
         jwt, seed = _credentials(access.creds_file, wall_clock())
         _, sign = sign_with(seed, access.creds_file, "creds_file")
+    if access.node_token is not None:
+        nkey, sign = _node_login(access.node_token)
     return Login(
         token=token,
         nkey=nkey,
@@ -86,39 +87,18 @@ def read_login(access: BrokerAccess, wall_clock: Callable[[], float] = time.time
 def sign_with(seed: str, path: Path, key: str) -> tuple[str, Callable[[str], bytes]]:
     """The public nkey of a user's seed, and what signs with it. Raises `AccessError`."""
     try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-    except ImportError:
-        raise AccessError(
-            f"{path}: signing with an nkey needs the package cryptography; install it beside "
-            "gatesync",
-            key,
-        ) from None
-    private = Ed25519PrivateKey.from_private_bytes(_seed_bytes(seed, path, key))
-    raw = bytes([_USER]) + private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    public = base64.b32encode(raw + _checksum(raw)).rstrip(b"=").decode()
-
-    def sign(nonce: str) -> bytes:
-        return base64.b64encode(private.sign(nonce.encode()))
-
-    return public, sign
+        found = key_of_seed(seed)
+    except NkeyError as error:
+        raise AccessError(f"{path}: {error}", key) from None
+    return found.public, found.sign
 
 
-def _seed_bytes(seed: str, path: Path, key: str) -> bytes:
-    wrong = AccessError(f"{path}: holds no user's nkey seed, which begins with SU", key)
+def _node_login(token: Callable[[], str]) -> tuple[str, Callable[[str], bytes]]:
     try:
-        raw = base64.b32decode(seed + "=" * (-len(seed) % 8))
-    except (binascii.Error, ValueError):
-        raise wrong from None
-    if len(raw) != 36 or raw[-2:] != _checksum(raw[:-2]):
-        raise wrong
-    if raw[0] & 0xF8 != _SEED or (raw[0] & 7) << 5 | raw[1] >> 3 != _USER:
-        raise wrong
-    return raw[2:-2]
-
-
-def _checksum(raw: bytes) -> bytes:
-    return binascii.crc_hqx(raw, 0).to_bytes(2, "little")
+        found = key_of_token(token())
+    except NkeyError as error:
+        raise AccessError(f"this node's token {error}", "node_token") from None
+    return found.public, found.sign
 
 
 def _credentials(path: Path, now: float) -> tuple[str, str]:

@@ -4,7 +4,8 @@
 
 The publisher's data folder keeps `tokens.json` with the SHA-256 of each secret, never the secret.
 A plain hash is enough: it is passwords that need a slow one, since they can be guessed, and 256
-random bits cannot. `TokenFile` is for whoever creates and revokes, `TokenRegistry` for the server.
+random bits cannot. Of a node's token it keeps the public nkey too, by which the broker knows
+the node. `TokenFile` is for whoever creates and revokes, `TokenRegistry` for the server.
 """
 
 import base64
@@ -16,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ import structlog
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.names import check_label, check_node_id
+from gatesync.events.nkeys import PUBLIC_PATTERN, NkeyError, key_of_token
 from gatesync.private_file import write_private_file
 
 __all__ = [
@@ -91,7 +93,11 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a token. Times are milliseconds since 1970; `revoked_at` 0 is never."""
+    """What is known of a token. Times are milliseconds since 1970; `revoked_at` 0 is never.
+
+    `nkey` is None where the token is no node's, or was made before there were any and has not been
+    shown to a publisher since.
+    """
 
     token_id: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{12}\Z")]
     role: Role
@@ -100,6 +106,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     created_at: int
     revoked_at: int = 0
+    nkey: Annotated[str, msgspec.Meta(pattern=PUBLIC_PATTERN)] | None = None
 
     @property
     def principal(self) -> Principal:
@@ -153,6 +160,7 @@ class TokenFile:
             token_id = next(
                 new for new in iter(lambda: secrets.token_hex(6), "") if new not in taken
             )
+            text = f"gs_{token_id}_{secret}"
             token = Token(
                 token_id=token_id,
                 role=role,
@@ -160,9 +168,10 @@ class TokenFile:
                 labels=tuple(dict.fromkeys(labels)),
                 sha256=_hash(secret),
                 created_at=self._now(),
+                nkey=_nkey(text) if role is Role.NODE else None,
             )
             self._write((*tokens, token))
-        return f"gs_{token_id}_{secret}"
+        return text
 
     def list(self) -> tuple[Token, ...]:
         """All tokens, the revoked ones too, oldest first."""
@@ -191,6 +200,17 @@ class TokenFile:
             if revoked:
                 self._write(tuple(revoked.get(token.token_id, token) for token in tokens))
         return tuple(revoked.values())
+
+    def learn(self, nkeys: Mapping[str, str]) -> None:
+        """Keep the nkeys of tokens that have none yet, by token id."""
+        with self._locked():
+            tokens = self.list()
+            learned = tuple(
+                msgspec.structs.replace(token, nkey=token.nkey or nkeys.get(token.token_id))
+                for token in tokens
+            )
+            if learned != tokens:
+                self._write(learned)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -232,6 +252,9 @@ class TokenRegistry:
     Args:
         path: usually `<data>/tokens.json`. It may come into being later.
 
+    `learned` are nkeys, by token id, that the file has not: their tokens were made before there
+    were any, and were shown since. Whoever writes them down takes them out.
+
     Raises `TokenError` when the file is there and cannot be used.
     """
 
@@ -239,7 +262,13 @@ class TokenRegistry:
         self._path = path
         self._tokens: dict[str, Token] = {}
         self._seen: tuple[int, ...] | None = None
+        self.learned: dict[str, str] = {}
         self._load()
+
+    def tokens(self) -> Collection[Token]:
+        """All tokens as they are now, the revoked ones too."""
+        self._refresh()
+        return self._tokens.values()
 
     def authenticate(self, text: str) -> Principal | None:
         """Who holds this token, or None. Takes the same time for a wrong secret and a wrong id."""
@@ -250,7 +279,17 @@ class TokenRegistry:
         token = self._tokens.get(match[1])
         expected = token.sha256 if token is not None else _NOBODY
         right = hmac.compare_digest(_hash(match[2]), expected)
-        return token.principal if right and token is not None and not token.revoked_at else None
+        if not right or token is None or token.revoked_at:
+            return None
+        if token.nkey is None and token.role is Role.NODE:
+            self._learn(token, text)
+        return token.principal
+
+    def _learn(self, token: Token, text: str) -> None:
+        nkey = _nkey(text)
+        if nkey is not None:
+            self._tokens[token.token_id] = msgspec.structs.replace(token, nkey=nkey)
+            self.learned[token.token_id] = nkey
 
     def _refresh(self) -> None:
         """Read the file again if it is another one than last time. One stat when it is not."""
@@ -281,6 +320,15 @@ class TokenRegistry:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
+
+
+def _nkey(text: str) -> str | None:
+    """The public half of a token's key at the broker, where one can be made."""
+    try:
+        return key_of_token(text).public
+    except NkeyError as error:  # without the package: nodes hear of changes by asking for them
+        log.warning("no_broker_key", reason=str(error))
+        return None
 
 
 def _signature(stat: os.stat_result) -> tuple[int, ...]:
