@@ -10,6 +10,7 @@ from typing import Any
 
 from gatesync.config import kinds
 from gatesync.config.database import read_database
+from gatesync.config.envoy import read_envoy
 from gatesync.config.event_hub import read_event_hub
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
@@ -70,6 +71,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         tls=tls,
         publisher=publisher,
         gateway=_gateway(reader, offset, folder, heartbeat_ms),
+        envoy=read_envoy(reader, offset, folder),
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=read_event_hub(
             reader, f"{tls.scheme}://{publisher.listen.reachable}", folder, heartbeat_ms

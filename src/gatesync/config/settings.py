@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gatesync.config.addresses import Address
+from gatesync.config.envoy import EnvoySettings
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.tls import TlsSettings
 from gatesync.events.access import BrokerAccess
@@ -23,6 +24,7 @@ __all__ = [
     "DatabaseSettings",
     "EndpointType",
     "EnvironmentSettings",
+    "EnvoySettings",
     "EventHubSettings",
     "GatewaySettings",
     "LocalDrift",
@@ -242,6 +244,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsSettings
     publisher: PublisherSettings
     gateway: GatewaySettings
+    envoy: EnvoySettings
     traffic_manager: TrafficManagerSettings
     event_hub: EventHubSettings
     database: DatabaseSettings
