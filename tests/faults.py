@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from gatesync.events.hub import BUFFER_MESSAGES, EventHub, HubError, Listener
+from gatesync.events.hub import BUFFER_MESSAGES, EventHub, HubError, Listener, ReportListener
 from gatesync.events.messages import ChangeAnnounced, decode_announcement
 from gatesync.events.nats import open_nats_hub
 
@@ -72,7 +72,9 @@ class FaultyHub:
     ) -> AbstractAsyncContextManager[Listener]:
         return self.inner.announcements(labels, buffer=buffer)
 
-    def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AbstractAsyncContextManager[Listener]:
+    def reports(
+        self, *, buffer: int = BUFFER_MESSAGES
+    ) -> AbstractAsyncContextManager[ReportListener]:
         return self.inner.reports(buffer=buffer)
 
     async def settle(self) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from gatesync.events.hub import EventHub, HubError, Listener, Lost, TooLarge
+from gatesync.events.hub import (
+    EventHub,
+    HubError,
+    Listener,
+    Lost,
+    Reported,
+    ReportListener,
+    TooLarge,
+)
 from tests.servers.nats import NatsProcess
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
@@ -26,14 +34,14 @@ LOOKALIKES = [
 ]
 
 
-async def take(listener: Listener, count: int) -> list[bytes | Lost]:
+async def take(listener: Listener | ReportListener, count: int) -> list[bytes | Reported | Lost]:
     async with asyncio.timeout(PATIENCE):
         return [await listener.next() for _ in range(count)]
 
 
-async def lost(listener: Listener) -> list[bytes]:
+async def lost(listener: Listener | ReportListener) -> list[bytes | Reported]:
     """Read up to the next `Lost`; what came before it."""
-    before: list[bytes] = []
+    before: list[bytes | Reported] = []
     async with asyncio.timeout(PATIENCE):
         while not isinstance(message := await listener.next(), Lost):
             before.append(message)
@@ -117,8 +125,20 @@ class HubContract:
             await hub.report("node-1", b"here")
             await hub.announce("node-1", b"a label that is called like a node")
             await hub.report("node-2", b"here too")
-            assert await take(first, 2) == await take(second, 2) == [b"here", b"here too"]
+            sent = [Reported("node-1", b"here"), Reported("node-2", b"here too")]
+            assert await take(first, 2) == await take(second, 2) == sent
             assert await take(gateway, 1) == [b"a label that is called like a node"]
+
+    @pytest.mark.promise(8)
+    async def test_a_report_comes_with_the_node_as_which_it_was_sent(self, hub: EventHub) -> None:
+        """Not as which it calls itself; and a node's id is no pattern that takes others in."""
+        nodes = ["a", "A", "a-1", "a_1", "report", "x" * 64]
+        async with hub.reports() as listener:
+            for node in nodes:
+                await hub.report(node, b"I am node-1")
+            assert await take(listener, len(nodes)) == [
+                Reported(node, b"I am node-1") for node in nodes
+            ]
 
     async def test_empty_and_binary_messages_and_a_mebibyte_arrive_whole(
         self, hub: EventHub
@@ -237,7 +257,7 @@ class BrokerContract(HubContract):
                 await hub.announce("L", b"after")
                 await hub.report("n", b"after, too")
                 assert await take(listener, 1) == [b"after"]  # and nothing stale
-                assert await take(reports, 1) == [b"after, too"]
+                assert await take(reports, 1) == [Reported("n", b"after, too")]
 
     @pytest.mark.promise(1)
     async def test_each_loss_is_told(self, open_hub: OpenHub, server: NatsProcess) -> None:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatesync.events import nats, nats_connection
-from gatesync.events.hub import EventHub, HubError
+from gatesync.events.hub import EventHub, HubError, Reported
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_connection import parse_endpoint
 from tests.contracts.hub import PATIENCE, BrokerContract, OpenHub, connected, logged, lost, take
@@ -93,7 +93,7 @@ async def test_a_gateway_may_not_announce_nor_read_reports(guarded: NatsProcess)
                 await gateway.announce("L", b"forged")
                 await gateway.announce("L", b"forged")
                 await gateway.report("node-1", b"mine")
-                assert await take(reports, 1) == [b"mine"]
+                assert await take(reports, 1) == [Reported("node-1", b"mine")]
                 await publisher.announce("L", b"true")
                 assert await take(news, 1) == [b"true"]
     refused = [entry["reason"] for entry in logs if entry["event"] == "broker.refused"]

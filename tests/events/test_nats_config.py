@@ -9,7 +9,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from gatesync.events.hub import EventHub, Listener
+from gatesync.events.hub import EventHub, Listener, Reported, ReportListener
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_config import MAX_PAYLOAD, external_config
 from gatesync.events.nats_credentials import ensure_credentials
@@ -94,7 +94,9 @@ async def test_a_cluster_of_three_runs_on_it(tmp_path: Path) -> None:
         assert [e["event"] for e in logs if "refused" in e["event"]] == ["broker.refused"]
 
 
-async def heard(publisher: EventHub, gateway: EventHub, news: Listener, reports: Listener) -> None:
+async def heard(
+    publisher: EventHub, gateway: EventHub, news: Listener, reports: ReportListener
+) -> None:
     """Both ways, once the members have told each other who listens."""
     number = 0
     async with asyncio.timeout(PATIENCE):
@@ -107,4 +109,4 @@ async def heard(publisher: EventHub, gateway: EventHub, news: Listener, reports:
                         pass
                     break
     await gateway.report("n", b"report")
-    assert await take(reports, 1) == [b"report"]
+    assert await take(reports, 1) == [Reported("n", b"report")]

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatesync.events import nats_server as module
-from gatesync.events.hub import HubError
+from gatesync.events.hub import HubError, Reported
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_credentials import BrokerError, read_credentials
 from gatesync.events.nats_process import find_binary
@@ -71,7 +71,7 @@ async def test_gateways_hear_publishers_and_publishers_hear_gateways(tmp_path: P
                 await publisher.announce("A B", bytes(8 * 1024 * 1024))
                 await gateway.report("node-1", b"here")
                 assert await take(news, 1) == [bytes(8 * 1024 * 1024)]
-                assert await take(reports, 1) == [b"here"]
+                assert await take(reports, 1) == [Reported("node-1", b"here")]
 
 
 async def test_nobody_may_do_more_than_that(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_nobody_may_do_more_than_that(tmp_path: Path) -> None:
                     await publisher.announce("L", b"true")
                     await gateway.report("node-1", b"true")
                     assert await take(news, 1) == [b"true"]
-                    assert await take(reports, 1) == [b"true"]
+                    assert await take(reports, 1) == [Reported("node-1", b"true")]
                     for listener in (not_for_publishers, not_for_gateways):
                         with pytest.raises(TimeoutError):
                             async with asyncio.timeout(0.05):

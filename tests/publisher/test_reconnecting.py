@@ -10,8 +10,8 @@ import pytest
 from gatesync.artifacts import canonical
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.synapse import artifact_from_xml
-from gatesync.events.buffer import Buffer
-from gatesync.events.hub import BUFFER_MESSAGES, HubError, Listener
+from gatesync.events.buffer import ReportBuffer
+from gatesync.events.hub import BUFFER_MESSAGES, HubError, ReportListener
 from gatesync.events.in_process import InProcessHub
 from gatesync.events.messages import HeadsAnnounced, decode_announcement
 from gatesync.publisher.requests import ChangeRequest, PublishItem
@@ -32,7 +32,7 @@ class LateHub(InProcessHub):
         super().__init__()
         self.there = False
         self.refused = asyncio.Event()
-        self._listeners: list[Buffer] = []
+        self._listeners: list[ReportBuffer] = []
 
     def connect(self) -> None:
         self.there = True
@@ -46,8 +46,8 @@ class LateHub(InProcessHub):
         await super().announce(label, message)
 
     @asynccontextmanager
-    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[Listener]:
-        listener = Buffer(buffer)
+    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[ReportListener]:
+        listener = ReportBuffer(buffer)
         self._listeners.append(listener)
         yield listener
 

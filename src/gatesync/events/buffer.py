@@ -2,18 +2,21 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from gatesync.events.hub import BUFFER_MESSAGES, Lost
+from gatesync.events.hub import BUFFER_MESSAGES, Lost, Reported
 
-__all__ = ["BUFFER_MAX_BYTES", "Buffer"]
+__all__ = ["BUFFER_MAX_BYTES", "Buffer", "ReportBuffer", "WaitingRoom"]
 
 # A message is at most 8 MiB at our broker, so this many bytes hold a few of the largest, and no
 # listener takes a small gateway's memory while it is busy.
 BUFFER_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
-class Buffer:
+_Message = TypeVar("_Message", bytes, Reported)
+
+
+class WaitingRoom(Generic[_Message]):
     """A listener that an adapter fills with `put` and `lose`, within one event loop.
 
     When a message would make it hold more than `limit` messages or `BUFFER_MAX_BYTES` bytes,
@@ -25,10 +28,10 @@ class Buffer:
             raise ValueError(f"a buffer holds at least one message, not {limit}")
         self._limit = limit
         self._bytes = 0
-        self._waiting: deque[bytes | Lost] = deque()
+        self._waiting: deque[_Message | Lost] = deque()
         self._reader: asyncio.Future[None] | None = None
 
-    async def next(self) -> bytes | Lost:
+    async def next(self) -> _Message | Lost:
         """Wait for the next message."""
         while not self._waiting:
             self._reader = asyncio.get_running_loop().create_future()
@@ -37,11 +40,11 @@ class Buffer:
             finally:
                 self._reader = None
         message = self._waiting.popleft()
-        if type(message) is bytes:
+        if not isinstance(message, Lost):
             self._bytes -= len(message)
         return message
 
-    def put(self, message: bytes) -> None:
+    def put(self, message: _Message) -> None:
         """Add a message, or drop everything when there is no room for it."""
         if len(self._waiting) >= self._limit or self._bytes + len(message) > BUFFER_MAX_BYTES:
             self._overflow(message)
@@ -57,7 +60,7 @@ class Buffer:
         self._waiting.append(Lost(why))
         self._wake()
 
-    def _overflow(self, message: bytes) -> None:
+    def _overflow(self, message: _Message) -> None:
         dropped, size = len(self._waiting) + 1, self._bytes + len(message)
         self._waiting.clear()
         self._bytes = 0
@@ -66,3 +69,11 @@ class Buffer:
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+class Buffer(WaitingRoom[bytes]):
+    """For announcements."""
+
+
+class ReportBuffer(WaitingRoom[Reported]):
+    """For reports."""

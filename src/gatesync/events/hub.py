@@ -26,6 +26,8 @@ __all__ = [
     "Listener",
     "Lost",
     "OpenHub",
+    "ReportListener",
+    "Reported",
     "TooLarge",
 ]
 
@@ -51,6 +53,20 @@ class Lost(msgspec.Struct, frozen=True):
     why: str
 
 
+class Reported(msgspec.Struct, frozen=True, gc=False):
+    """A report, and the node that it came from, as the way says on which it came.
+
+    `node` is what counts: the broker lets each node report as itself only, where it knows the
+    nodes, while the message may name anybody.
+    """
+
+    node: str
+    message: bytes
+
+    def __len__(self) -> int:
+        return len(self.message)
+
+
 class HubAddress(msgspec.Struct, frozen=True):
     """Where the broker is, and as whom to connect; an empty `username` is none."""
 
@@ -74,6 +90,14 @@ class Listener(Protocol):
 
         One task at a time; once the listener is closed, only what had arrived comes out.
         """
+        ...
+
+
+class ReportListener(Protocol):
+    """The same for reports."""
+
+    async def next(self) -> Reported | Lost:
+        """Wait for the next report, as `Listener` says."""
         ...
 
 
@@ -119,8 +143,10 @@ class EventHub(Protocol):
         """
         ...
 
-    def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AbstractAsyncContextManager[Listener]:
-        """Listen to every gateway's reports, with the same rules."""
+    def reports(
+        self, *, buffer: int = BUFFER_MESSAGES
+    ) -> AbstractAsyncContextManager[ReportListener]:
+        """Listen to every gateway's reports, with the same rules; each says who sent it."""
         ...
 
 

@@ -4,8 +4,15 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from gatesync.events.access import BrokerAccess
-from gatesync.events.buffer import Buffer
-from gatesync.events.hub import BUFFER_MESSAGES, AskAgain, EventHub, Listener
+from gatesync.events.buffer import Buffer, ReportBuffer
+from gatesync.events.hub import (
+    BUFFER_MESSAGES,
+    AskAgain,
+    EventHub,
+    Listener,
+    Reported,
+    ReportListener,
+)
 
 __all__ = ["InProcessHub", "open_in_process_hub"]
 
@@ -15,7 +22,7 @@ class InProcessHub:
 
     def __init__(self) -> None:
         self._by_label: dict[str, list[Buffer]] = {}
-        self._reports: list[Buffer] = []
+        self._reports: list[ReportBuffer] = []
 
     @property
     def connected(self) -> bool:
@@ -35,7 +42,7 @@ class InProcessHub:
     async def report(self, node: str, message: bytes) -> None:
         """Send to every listener of reports."""
         for listener in self._reports:
-            listener.put(message)
+            listener.put(Reported(node, message))
 
     @asynccontextmanager
     async def announcements(
@@ -53,9 +60,9 @@ class InProcessHub:
                 self._by_label[label].remove(listener)
 
     @asynccontextmanager
-    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[Listener]:
+    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[ReportListener]:
         """Listen to every gateway's reports."""
-        listener = Buffer(buffer)
+        listener = ReportBuffer(buffer)
         self._reports.append(listener)
         try:
             yield listener

@@ -1,7 +1,8 @@
 """A hub on NATS.
 
-Subjects: `gatesync.label.<hex SHA-256 of the label>` and `gatesync.report.<node>`. Nothing else
-is used: no inbox, no request, no JetStream (a flush is a PING of the protocol).
+Subjects: `gatesync.label.<hex SHA-256 of the label>` and `gatesync.report.<node>`, which tells who
+sent a report: the broker lets each node send to its own only. Nothing else is used: no inbox, no
+request, no JetStream (a flush is a PING of the protocol).
 
 Each connection is a nats-py client of its own that does not reconnect: when it ends, another is
 opened, every listener is subscribed again, and told that it may have lost something. So there is
@@ -12,14 +13,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import nats.errors
 import structlog
 
 from gatesync.artifacts.names import check_node_id, label_token
 from gatesync.events.access import BrokerAccess
-from gatesync.events.buffer import Buffer
+from gatesync.events.buffer import Buffer, ReportBuffer
 from gatesync.events.hub import (
     BUFFER_MESSAGES,
     AskAgain,
@@ -27,22 +28,23 @@ from gatesync.events.hub import (
     HubAddress,
     HubError,
     Listener,
+    Reported,
+    ReportListener,
     TooLarge,
 )
 from gatesync.events.nats_connection import (
     Endpoint,
     NatsConnection,
+    Taken,
     connect,
     disconnect,
     parse_endpoint,
 )
 from gatesync.events.nats_login import AccessError, read_login
 from gatesync.events.nats_trouble import Refusal, Trouble, trouble_of
+from gatesync.events.nats_users import LABEL_SUBJECT, REPORT_SUBJECT
 
-__all__ = ["LABEL_SUBJECT", "REPORT_SUBJECT", "NatsHub", "open_nats_hub"]
-
-LABEL_SUBJECT: Final = "gatesync.label."
-REPORT_SUBJECT: Final = "gatesync.report."
+__all__ = ["NatsHub", "open_nats_hub"]
 
 RETRY_FIRST: Final = 0.1  # seconds; the first attempt after a loss is made at once
 RETRY_LONGEST: Final = 2.0  # seconds: well within a heartbeat (promise 1)
@@ -107,6 +109,13 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             task.result()
 
 
+class _Wanted(NamedTuple):
+    """What a listener listens to, and how it takes a message."""
+
+    subjects: tuple[str, ...]
+    take: Taken
+
+
 class NatsHub:
     """The hub itself, connected while `stay_connected` runs."""
 
@@ -122,7 +131,7 @@ class NatsHub:
         self._jitter = jitter
         self._address = address
         self._endpoints = self._parse(address)
-        self._listening: dict[Buffer, tuple[str, ...]] = {}
+        self._listening: dict[Buffer | ReportBuffer, _Wanted] = {}
         self._connection: NatsConnection | None = None
         self._failures: dict[str, Trouble] = {}  # by endpoint
         self._names: dict[str, str] = {}  # what a subject, in lower case, is about
@@ -155,13 +164,20 @@ class NatsHub:
     ) -> AsyncIterator[Listener]:
         """Listen to these labels. Entering takes a round trip to the broker."""
         subjects = tuple(self._label_subject(label) for label in sorted(set(labels)))
-        async with self._listen(subjects, buffer) as listener:
+        listener = Buffer(buffer)
+        async with self._listening_to(listener, _Wanted(subjects, lambda _, m: listener.put(m))):
             yield listener
 
     @asynccontextmanager
-    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[Listener]:
+    async def reports(self, *, buffer: int = BUFFER_MESSAGES) -> AsyncIterator[ReportListener]:
         """Listen to every gateway's reports."""
-        async with self._listen((REPORT_SUBJECT + ">",), buffer) as listener:
+        listener = ReportBuffer(buffer)
+
+        def take(subject: bytes, message: bytes) -> None:
+            node = subject[len(REPORT_SUBJECT) :].decode(errors="replace")
+            listener.put(Reported(node, message))
+
+        async with self._listening_to(listener, _Wanted((REPORT_SUBJECT + ">",), take)):
             yield listener
 
     async def stay_connected(self) -> None:
@@ -247,8 +263,8 @@ class NatsHub:
     async def _serve(self, connection: NatsConnection, endpoint: Endpoint) -> None:
         self._connection = connection
         listening = dict(self._listening)
-        for listener, subjects in listening.items():
-            await connection.listen(subjects, listener)
+        for listener, wanted in listening.items():
+            await connection.listen(wanted.subjects, listener, wanted.take)
         await connection.settle(FLUSH_TIMEOUT)
         if connection.ended.is_set():
             return
@@ -265,15 +281,16 @@ class NatsHub:
                     listener.lose("the broker lets this client listen now, and did not before")
 
     @asynccontextmanager
-    async def _listen(self, subjects: tuple[str, ...], limit: int) -> AsyncIterator[Listener]:
-        listener = Buffer(limit)
-        self._listening[listener] = subjects
+    async def _listening_to(
+        self, listener: Buffer | ReportBuffer, wanted: _Wanted
+    ) -> AsyncIterator[None]:
+        self._listening[listener] = wanted
         try:
             connection = self._connection
             if connection is not None:
-                await connection.listen(subjects, listener)
+                await connection.listen(wanted.subjects, listener, wanted.take)
                 await connection.settle(FLUSH_TIMEOUT)
-            yield listener
+            yield
         finally:
             del self._listening[listener]
             if self._connection is not None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -15,12 +15,12 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from gatesync.events.access import PING_SECONDS
-from gatesync.events.buffer import Buffer
+from gatesync.events.buffer import Buffer, ReportBuffer
 from gatesync.events.hub import HubError
 from gatesync.events.nats_login import Login
 from gatesync.events.nats_trouble import Refusal, refusal_of
 
-__all__ = ["Endpoint", "NatsConnection", "connect", "disconnect", "parse_endpoint"]
+__all__ = ["Endpoint", "NatsConnection", "Taken", "connect", "disconnect", "parse_endpoint"]
 
 CONNECT_TIMEOUT: Final = 2  # seconds, for each step of an attempt
 ATTEMPT_TIMEOUT: Final = 10.0  # seconds, for the attempt as a whole
@@ -35,6 +35,10 @@ log = structlog.get_logger(__name__)
 # Everything that nats-py has to say comes through its callbacks. Without a handler of its own
 # it would print the rest to standard error.
 logging.getLogger("nats").addHandler(logging.NullHandler())
+
+
+Taken: TypeAlias = Callable[[bytes, bytes], None]
+"""Puts a message where it waits: its subject, and what it says."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -106,8 +110,8 @@ class NatsConnection(Client):
         self._encrypts = encrypts
         self._refused = refused
         self._refusals: dict[Refusal, float] = {}
-        self._buffers: dict[int, Buffer] = {}
-        self._subscriptions: dict[Buffer, list[Subscription]] = {}
+        self._takers: dict[int, Taken] = {}
+        self._subscriptions: dict[Buffer | ReportBuffer, list[Subscription]] = {}
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -115,21 +119,23 @@ class NatsConnection(Client):
         now = asyncio.get_running_loop().time()
         return [each for each, at in self._refusals.items() if now - at < REFUSAL_SECONDS]
 
-    async def listen(self, subjects: Iterable[str], buffer: Buffer) -> None:
+    async def listen(
+        self, subjects: Iterable[str], buffer: Buffer | ReportBuffer, take: Taken
+    ) -> None:
         """Subscribe; a connection that ended meanwhile is no error, another one will come."""
         subscriptions = self._subscriptions.setdefault(buffer, [])
         try:
             for subject in subjects:
                 subscription = await self.subscribe(subject)
                 subscriptions.append(subscription)
-                self._buffers[subscription._id] = buffer
+                self._takers[subscription._id] = take
         except nats.errors.Error as error:
             self.end(str(error))
 
-    async def leave(self, buffer: Buffer) -> None:
+    async def leave(self, buffer: Buffer | ReportBuffer) -> None:
         """Undo `listen`."""
         for subscription in self._subscriptions.pop(buffer, ()):
-            self._buffers.pop(subscription._id, None)
+            self._takers.pop(subscription._id, None)
             if not self.is_closed:
                 await subscription.unsubscribe()
 
@@ -157,7 +163,7 @@ class NatsConnection(Client):
             if not pong.done():
                 pong.set_result(False)
 
-    async def listen_again(self, timeout: float) -> list[Buffer]:
+    async def listen_again(self, timeout: float) -> list[Buffer | ReportBuffer]:
         """Ask once more for what was refused; answers with who may listen now, and did not."""
         refused = {each for each in self._refusals if each.subscribing}
         subjects = {each.subject for each in refused}
@@ -196,9 +202,9 @@ class NatsConnection(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        buffer = self._buffers.get(sid)
-        if buffer is not None:
-            buffer.put(data)
+        take = self._takers.get(sid)
+        if take is not None:
+            take(subject, data)
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         self._pongs.append(future or asyncio.get_running_loop().create_future())

@@ -46,7 +46,10 @@ class _PublisherCollector(Collector):
             "commits": ("transactions committed", committer.commits),
             "requests_saved": ("requests saved", committer.saved_requests),
             "announcements_failed": ("announcements not sent", announcer.failures),
-            "reports_refused": ("reports that could not be read", self._publisher.refused_reports),
+            "reports_refused": (
+                "reports that could not be read, or spoke for another node",
+                self._publisher.refused_reports,
+            ),
         }
         for name, (text, value) in counts.items():
             yield CounterMetricFamily(f"gatesync_publisher_{name}", text, value=value)

@@ -12,8 +12,8 @@ from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.digests import set_digest
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.planning import SaveRequest
-from gatesync.events.hub import EventHub, Lost
-from gatesync.events.messages import Inventory, decode_report
+from gatesync.events.hub import EventHub, Lost, Reported
+from gatesync.events.messages import Inventory, NodeReport, decode_report
 from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.answers import Held, Verdict, Verification
 from gatesync.publisher.booking import FORGET_SECONDS, Booking
@@ -40,6 +40,14 @@ IN_THREAD_BYTES: Final = 256 * 1024  # larger requests are checked beside the ev
 
 
 _log = structlog.get_logger("gatesync.publisher")
+
+
+def report_of(reported: Reported) -> NodeReport:
+    """The report that came, if it is the sender's own. Raises `FormatError`."""
+    report = decode_report(reported.message)
+    if report.node != reported.node:  # as if over HTTP: nobody acknowledges for another
+        raise FormatError(f"it speaks for node {report.node!r}, and is another's")
+    return report
 
 
 class RefusedError(Exception):
@@ -266,10 +274,10 @@ class Publisher:
                     self.announcer.beat()  # and what we announced meanwhile may be lost as well
                     continue
                 try:
-                    self.fleet.receive(decode_report(message), everywhere=True)
+                    self.fleet.receive(report_of(message), everywhere=True)
                 except FormatError as error:
                     self.refused_reports += 1
-                    _log.warning("a report was refused", reason=str(error))
+                    _log.warning("a report was refused", node=message.node, reason=str(error))
 
     async def _compact(self) -> None:
         while True:
