@@ -48,7 +48,16 @@ _PREFIX: Final = "gspk_"
 
 
 class UntrustedError(ValueError):
-    """Something is not signed as it should be; says what, and what is wrong about it."""
+    """Something is not signed as it should be; says what, and what is wrong about it.
+
+    Attributes:
+        why: the same in a word, for metrics: `unsigned`, `key`, `altered`; `old`, where whoever
+            verifies asks for a recent signature, too.
+    """
+
+    def __init__(self, message: str, why: str = "unsigned") -> None:
+        self.why = why
+        super().__init__(message)
 
 
 class Signature(msgspec.Struct, frozen=True, gc=False):
@@ -195,12 +204,17 @@ class Trust:
 
         Milliseconds since 1970. Whether that is long ago is for the caller to say.
         """
+        issued_at = self.verify_issue(head)
+        if head.confirmation is not None:
+            self.verify_confirmation(head.label, head.confirmation)
+        return issued_at
+
+    def verify_issue(self, head: "Head") -> int:
+        """As `verify_head`, and the confirmation is not looked at, only which one it is."""
         what = f"the head of label {head.label!r}"
         if head.issue is None:
             raise UntrustedError(f"{what} is not signed")
         self._verify(what, head.label, head.issue.signature, _head_message(head, head.issue))
-        if head.confirmation is not None:
-            self.verify_confirmation(head.label, head.confirmation)
         return head.issue.issued_at
 
     def verify_confirmation(self, label: str, confirmation: "Confirmation") -> None:
@@ -215,17 +229,20 @@ class Trust:
 
         key_id = signature.key_id
         if key_id not in self._keys:
-            raise UntrustedError(f"{what} is signed by key {key_id}, which is not trusted here")
+            raise UntrustedError(
+                f"{what} is signed by key {key_id}, which is not trusted here", "key"
+            )
         public, labels = self._keys[key_id]
         if labels is not None and label not in labels:
             raise UntrustedError(
-                f"{what} is signed by key {key_id}, which is not trusted for this label"
+                f"{what} is signed by key {key_id}, which is not trusted for this label", "key"
             )
         try:
             public.verify(signature.value, message)
         except InvalidSignature:
             raise UntrustedError(
-                f"{what} is not what key {key_id} signed: it was altered, or belongs elsewhere"
+                f"{what} is not what key {key_id} signed: it was altered, or belongs elsewhere",
+                "altered",
             ) from None
 
 
