@@ -204,7 +204,9 @@ def endpoints(value: object) -> tuple[str, ...]:
     """Broker URLs, a list or a single one: `nats://`, `tls://`, or WSO2's AMQP ones."""
     found = words(value) if isinstance(value, str) else texts(value)
     for url in found:
-        _url(url, {"nats", "tls", *_AMQP}, "nats://HOST:PORT or tls://HOST:PORT")
+        parts = _url(url, {"nats", "tls", *_AMQP}, "nats://HOST:PORT or tls://HOST:PORT")
+        if parts.scheme in {"nats", "tls"} and (parts.query or parts.fragment):
+            raise Invalid("must have no ? and no #: a login has keys of its own")
     return found
 
 

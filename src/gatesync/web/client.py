@@ -110,6 +110,11 @@ class HttpClient:
         self._authorization: list[tuple[str, str]] = []
         self.renew(token)
 
+    @property
+    def token(self) -> str:
+        """The token that is shown now; empty for none."""
+        return self._authorization[0][1].partition(" ")[2] if self._authorization else ""
+
     def renew(self, token: str | None) -> None:
         """Show this token from the next request on; so do the clients made by `at`."""
         self._authorization[:] = [("Authorization", f"Bearer {token}")] if token else []
@@ -233,10 +238,15 @@ async def open_client(
         tls: whom to trust and who we are, with `https://`; the system's authorities without.
 
     Raises:
-        ValueError: the URL is not `http://` or `https://` with a host, or the token holds what
-            no header can.
+        ValueError: the URL is not `http://` or `https://` with a host and nothing secret in it,
+            or the token holds what no header can.
         TlsFileError: one of the files of `tls` cannot be used. It is a `ValueError`, too.
     """
+    if any(each in url for each in "@?#"):  # it may be a token: the URL is not repeated
+        raise ValueError(
+            "the URL of a service holds no user, password, '?' or '#'; write https://HOST:PORT, "
+            "and give a token with GATESYNC_TOKEN, where no log and no process list shows it"
+        )
     if not _is_service(url):
         raise ValueError(f"{url!r} is not a URL of a service; write http://HOST:PORT")
     if token and not (token.isascii() and token.isprintable()):
