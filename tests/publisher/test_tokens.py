@@ -104,7 +104,8 @@ def test_roles_may_do_what_the_design_says() -> None:
         (Role.NODE, "gw 1", ["A"], "node id 'gw 1' must be"),
         (Role.NODE, "gw-1", ["x" * 256], "256 bytes"),
         (Role.NODE, "gw-1", [""], "label is empty"),
-        (Role.PUBLISH, "ci", ["A"], "labels to nodes only"),
+        (Role.READ, "ro", ["A"], "labels to nodes and publishers only"),
+        (Role.PUBLISH, "ci", ["x" * 256], "256 bytes"),
         (Role.READ, "", [], "must be 1 to 64"),
     ],
 )
@@ -114,6 +115,65 @@ def test_a_token_that_makes_no_sense_is_not_created(
     with pytest.raises(TokenError, match=expected):
         file.create(role, holder, labels)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "tenant", "expected"),
+    [
+        (Role.READ, "example.com", "publishes nothing"),
+        (Role.NODE, "example.com", "publishes nothing"),
+        (Role.PUBLISH, "", "tenant is empty"),
+        (Role.PUBLISH, "..", "path step"),
+    ],
+)
+def test_tenants_limit_publishers_only(
+    file: TokenFile, path: Path, role: Role, tenant: str, expected: str
+) -> None:
+    with pytest.raises(TokenError, match=expected):
+        file.create(role, "x", ["A"] if role is Role.NODE else [], [tenant])
+    assert not path.exists()
+
+
+def test_a_limited_publisher_reads_its_labels_and_changes_what_it_was_given(
+    file: TokenFile, path: Path
+) -> None:
+    text = file.create(Role.PUBLISH, "ci", ["A", "B"], ["example.com"])
+    who = TokenRegistry(path).authenticate(text)
+    assert who == Principal("ci", Role.PUBLISH, ("A", "B"), text.split("_")[1], ("example.com",))
+    assert [who.may_publish_to(label) for label in ("A", "B", "C", "a", "*")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert [who.may_read(label) for label in ("A", "C")] == [True, False]
+    assert [who.may_publish_for(tenant) for tenant in ("example.com", "Example.com")] == [
+        True,
+        False,
+    ]
+    assert (who.may_see_gateways(), who.may_see_all(), who.reads_all) == (True, False, False)
+    everything = Principal("op", Role.PUBLISH)
+    assert everything.may_publish_to("C")
+    assert everything.may_publish_for("example.com")
+    assert everything.may_see_all()
+    assert Principal("op", Role.PUBLISH, ("*",)).may_publish_to("C")
+    for other in (Principal("ro", Role.READ), Principal("gw", Role.NODE, ("A", "*"))):
+        assert not other.may_publish_to("A")
+        assert not other.may_publish_for("example.com")
+
+
+@pytest.mark.parametrize(("labels", "tenants"), [(["A"], []), ([], ["example.com"])])
+def test_a_version_that_would_not_limit_a_publisher_cannot_read_the_file(
+    file: TokenFile, path: Path, labels: list[str], tenants: list[str]
+) -> None:
+    written = lambda: json.loads(path.read_text())["format"]  # noqa: E731
+    file.create(Role.NODE, "gw-1", ["A"])
+    file.create(Role.PUBLISH, "all", ["*"])
+    assert written() == 1
+    file.create(Role.PUBLISH, "ci", labels, tenants)
+    assert written() == 2
+    assert TokenRegistry(path).authenticate(file.create(Role.READ, "ro")) is not None
 
 
 def test_a_revoked_token_is_refused_at_once_and_others_are_not(
@@ -192,7 +252,7 @@ def test_an_unchanged_file_is_not_read_again(
 BROKEN: list[tuple[Any, str]] = [
     ("{", "is not a token file"),
     ("[]", "is not a token file"),
-    ({"format": 2, "tokens": 3}, "has format 2; this version reads 1"),
+    ({"format": 3, "tokens": 3}, "has format 3; this version reads 1 and 2"),
     ({"format": 1}, "missing required field `tokens`"),
     ({"format": 1, "tokens": [{}]}, r"\$\.tokens\[0\]"),
 ]

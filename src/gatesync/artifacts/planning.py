@@ -87,7 +87,8 @@ class SaveRequest(msgspec.Struct, frozen=True):
     All of it is planned, or nothing. `key` is the idempotency key and `fingerprint` a hash of
     what was asked, so that a key used again for something else is refused.
     `published_at` is in milliseconds since 1970. `author` is who asked, by their token; `origin`
-    says from where. With `force` a reference that leads nowhere is a warning.
+    says from where. With `force` a reference that leads nowhere is a warning. Where there are
+    `tenants`, whoever asks may touch artifacts of these only.
     """
 
     labels: tuple[str, ...]
@@ -99,6 +100,7 @@ class SaveRequest(msgspec.Struct, frozen=True):
     author: str = ""
     origin: str = ""
     force: bool = False
+    tenants: tuple[str, ...] = ()
 
 
 class Unmet(msgspec.Struct, frozen=True):
@@ -260,13 +262,14 @@ def _plan_set(
             if before is None:
                 problems.append(Problem(f"label {label!r} does not hold {item.api_id}"))
                 continue
+            problems.extend(_of_others(before, request))
             state.entries[before.api_id] = None
             state.references[before.api_id] = frozenset()
             changes.append(Change(Instruction.REMOVE, before))
             digest = digest.remove(before.api_id, before.digest)
             continue
-        found = list(_conflicts(label, state, item, identities))
-        problems.extend(found)
+        problems.extend(_of_others(item.entry, request))
+        problems.extend(_conflicts(label, state, item, identities))
         entry = msgspec.structs.replace(item.entry, revision=revision)
         _claim(state, entry.api_id, item.claims)
         state.references[entry.api_id] = frozenset(each.key for each in item.references)
@@ -299,6 +302,12 @@ def _is_held(state: LabelState, item: Publish | Remove) -> bool:
         return False
     before = state.entries.get(item.entry.api_id)
     return before is not None and before.digest == item.entry.digest
+
+
+def _of_others(entry: Entry, request: SaveRequest) -> Iterable[Problem]:
+    if request.tenants and entry.tenant not in request.tenants:
+        reason = f"whoever asks for this may not publish for tenant {entry.tenant!r}"
+        yield Problem(reason, where=str(entry.identity))
 
 
 def _conflicts(

@@ -27,13 +27,20 @@ def token_create(
     holder: Annotated[str, typer.Option("--id", help="who it is for; a node's own id")],
     role: Annotated[str, typer.Option("--role", help="publish, node or read")] = "node",
     label: LabelOption = None,
+    tenant: Annotated[
+        list[str] | None, typer.Option("--tenant", help="that it may publish for; all if none")
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Create a token and print it, this once."""
+    """Create a token and print it, this once.
+
+    A node reads its labels; a publisher that is given some reads and changes no others.
+    """
     from gatesync.cli import tokens
 
-    return tokens.create(load(config).settings, holder, role, label or [], Output(json=json))
+    output = Output(json=json)
+    return tokens.create(load(config).settings, holder, role, label or [], tenant or [], output)
 
 
 @token_app.command("list")

@@ -343,7 +343,10 @@ def _keep_operator_token(settings: Settings, url: str) -> None:
     """Give the operator of this machine a token at the first start, in a file of mode 0600."""
     tokens = TokenFile(tokens_path(settings))
     path = settings.data / "client.toml"
-    known = any(not each.revoked_at and each.role is Role.PUBLISH for each in tokens.list())
+    known = any(
+        each.role is Role.PUBLISH and not each.revoked_at and not each.is_limited_publisher
+        for each in tokens.list()
+    )
     token = None if known else _create_token(settings, tokens, Role.PUBLISH, "operator")
     ca = settings.tls.client.ca if settings.tls.client is not None else None
     write_client_file(path, url, token, ca)

@@ -14,7 +14,12 @@ __all__ = ["create", "revoke", "show"]
 
 
 def create(
-    settings: Settings, holder: str, role: str, labels: Sequence[str], output: Output
+    settings: Settings,
+    holder: str,
+    role: str,
+    labels: Sequence[str],
+    tenants: Sequence[str],
+    output: Output,
 ) -> int:
     """Create a token; its text is shown here and nowhere else."""
     try:
@@ -28,10 +33,12 @@ def create(
     new = not path.exists()
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     detail = f"{chosen.value} token of {holder}"
+    if tenants:
+        detail += f" for {', '.join(tenants)}"
     with recorded(settings, output, "create token", detail) as recording:
         recording.tell(labels=tuple(labels))
         try:
-            text = _file(settings).create(chosen, holder, labels)
+            text = _file(settings).create(chosen, holder, labels, tenants)
         except (TokenError, ValueError) as error:
             raise CommandError(EXIT_WRONG, str(error)) from None
         recording.tell(detail=f"{detail}, {text.split('_')[1]}")
@@ -40,7 +47,15 @@ def create(
             f"{path} is new: no publisher has run on this folder yet. A publisher elsewhere will "
             "not know this token; create it where that one runs, or with its --config"
         )
-    output.document({"token": text, "id": holder, "role": chosen.value, "labels": labels})
+    output.document(
+        {
+            "token": text,
+            "id": holder,
+            "role": chosen.value,
+            "labels": labels,
+            "tenants": tenants,
+        }
+    )
     output.line(text)
     return 0
 
@@ -51,20 +66,22 @@ def show(settings: Settings, output: Output) -> int:
         tokens = _file(settings).list()
     except TokenError as error:
         raise CommandError(EXIT_WRONG, str(error)) from None
-    fields = ("token_id", "role", "id", "labels", "created_at", "revoked_at")
+    fields = ("token_id", "role", "id", "labels", "tenants", "created_at", "revoked_at")
     output.document([{name: getattr(token, name) for name in fields} for token in tokens])
     rows = [
         (
             token.token_id,
             token.role.value,
             token.id,
-            ", ".join(token.labels),
+            ", ".join(token.labels) or "all",
+            ", ".join(token.tenants) or "all" if token.role is Role.PUBLISH else "",
             time.strftime("%Y-%m-%d %H:%M", time.gmtime(token.created_at / 1000)),
             "revoked" if token.revoked_at else "good",
         )
         for token in tokens
     ]
-    output.table(("TOKEN", "ROLE", "HOLDER", "LABELS", "CREATED (UTC)", "STATE"), rows)
+    headings = ("TOKEN", "ROLE", "HOLDER", "LABELS", "TENANTS", "CREATED (UTC)", "STATE")
+    output.table(headings, rows)
     return 0
 
 

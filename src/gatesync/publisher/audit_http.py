@@ -229,8 +229,8 @@ async def get_audit_verification(request: _Ask, head: FromQuery[str] = "") -> Fo
 
 
 def _log_of(request: _Ask) -> AuditLog:
-    if not request.user.may_see_gateways():
-        raise ForbiddenError("this token is a gateway's; it may not read what others do")
+    if not request.user.may_see_all():
+        raise ForbiddenError("this token is for some labels only; the audit log is of all")
     log: AuditLog | None = request.app.state.audit
     if log is None:
         raise NotFoundError("this publisher keeps no audit log: [gatesync.publisher] audit is off")

@@ -2,30 +2,34 @@
 
     GET /v1/frames/DIGESTS    many at once, as one zstd frame; the same URL for the same contents
     GET /v1/contents/DIGEST   one artifact's canonical form
-    GET /v1/access            whether a token may read contents, for a cache that has them already
+    GET /v1/access            whether a token may read one of these, for a cache that has it already
 
-A digest is what opens its content: only who may read a label is told the digests in it. What is
-checked besides is that the token is valid.
+A token reads what its labels hold or lately held (`readable`). Anything else is to it as if it
+were not there.
 """
 
 import asyncio
+import contextlib
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from weakref import WeakValueDictionary
 
 import structlog
 from litestar import Request, Response, get
 from litestar.datastructures import State
-from litestar.params import FromPath
+from litestar.params import FromPath, HeaderParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gatesync.artifacts.digests import digest_of
+from gatesync.artifacts.errors import FormatError
 from gatesync.publisher.pulling import FullPulls
+from gatesync.publisher.readable import ReadableContents
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Principal, Role
 from gatesync.stores.wire import BATCH_BYTES, CONTENTS_TYPE, digests_in, pack_contents
-from gatesync.web.app import BusyError, NotFoundError
+from gatesync.web.app import BusyError, ForbiddenError, NotFoundError
 
 __all__ = [
     "Frames",
@@ -41,6 +45,8 @@ FRAMES_BYTES: Final = 64 * 1024 * 1024  # of packed contents kept, for gateways 
 LARGE_DIGESTS: Final = 16  # more at once are part of a full pull,
 LARGE_BYTES: Final = 1024 * 1024  # and so is a larger frame
 FOREVER: Final = "public, max-age=31536000, immutable"
+_CONTENT_URI: Final = re.compile(r"/v1/contents/([0-9a-f]{64})")
+_FRAME_URI: Final = re.compile(r"/v1/frames/([A-Za-z0-9_-]+)")
 
 _log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
@@ -132,11 +138,12 @@ async def get_frame(request: _Ask, name: FromPath[str]) -> Response[bytes]:
     digests = digests_in(name)
     if len(digests) > LARGE_DIGESTS:
         begin_pull(request)
+    readable = await _readable(request, digests)
     frames: Frames = request.app.state.frames
-    frame, complete = await frames.get(digests, lambda: _frame(request, digests))
+    frame, complete = await frames.get(readable, lambda: _frame(request, readable))
     if len(frame) > LARGE_BYTES:
         begin_pull(request)
-    if not complete:  # what is missing may come
+    if not complete or len(readable) < len(digests):  # what is missing may come
         return Response(frame, media_type=CONTENTS_TYPE, headers={"Cache-Control": "no-store"})
     return _immutable(request, frame, CONTENTS_TYPE, name[:43] + digest_of(frame)[:16])
 
@@ -166,18 +173,45 @@ def _pack(contents: dict[str, bytes]) -> tuple[bytes, int]:
 async def get_content(request: _Ask, digest: FromPath[str]) -> Response[bytes]:
     """One artifact's canonical form. It never changes; any cache may keep it."""
     publisher: Publisher = request.app.state.publisher
-    found = await publisher.saver.contents([digest])
+    found = await publisher.saver.contents(await _readable(request, (digest,)))
     if digest not in found or digest_of(found[digest]) != digest:  # promise 8
         raise NotFoundError(f"no contents with digest {digest[:64]}")
     return _immutable(request, found[digest], "application/json", digest)
 
 
-@get("/v1/access", status_code=204, sync_to_thread=False)
-def get_access(request: _Ask) -> None:
-    """204 where the token may read contents; 401 where it is none. For a cache, before it answers.
+@get("/v1/access", status_code=204)
+async def get_access(
+    request: _Ask,
+    original: Annotated[str, HeaderParameter(name="X-Original-URI")] = "",
+) -> None:
+    """204 where the token may read all that the URI in X-Original-URI names; else 403, or 401.
 
-    The token is looked at each time, so that one that was revoked opens nothing any more.
+    For a cache, before it answers. It is looked at each time: a token that was revoked opens
+    nothing any more, and what is not there is as closed as what the token may not read.
     """
+    if request.user.reads_all:
+        return
+    if not original:
+        raise ForbiddenError("X-Original-URI is missing: the cache has to say what is asked for")
+    digests = _named(original)
+    if not digests or len(await _readable(request, digests)) < len(digests):
+        raise ForbiddenError("the cache may not answer this; ask the publisher itself")
+
+
+def _named(uri: str) -> tuple[str, ...]:
+    """The digests in the URI of contents, exactly as gateways write it; none in any other."""
+    if (content := _CONTENT_URI.fullmatch(uri)) is not None:
+        return (content[1],)
+    if (frame := _FRAME_URI.fullmatch(uri)) is not None:
+        with contextlib.suppress(FormatError):
+            return digests_in(frame[1])
+    return ()
+
+
+async def _readable(request: _Ask, digests: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the digests that the token may read."""
+    readable: ReadableContents = request.app.state.readable
+    return await readable.of(request.user, digests)
 
 
 def _immutable(request: _Ask, body: bytes, media_type: str, tag: str) -> Response[bytes]:

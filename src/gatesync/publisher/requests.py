@@ -6,7 +6,7 @@ request are told at once.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -106,12 +106,16 @@ class PlanRequest(msgspec.Struct, frozen=True):
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What the log keeps of a request beside its changes; see `SaveRequest`."""
+    """Who asked, for the log, and for which tenants they may; see `SaveRequest`."""
 
     published_at: int = 0
     publisher: str = ""
     author: str = ""
     origin: str = ""
+    tenants: tuple[str, ...] = ()
+
+
+ANYBODY: Final = Stamp()  # who may do everything
 
 
 def prepare(
@@ -142,7 +146,7 @@ def prepare(
     return _requests(request, items, key, stamp), left_out
 
 
-def prepare_plan(request: PlanRequest) -> list[SaveRequest]:
+def prepare_plan(request: PlanRequest, stamp: Stamp = ANYBODY) -> list[SaveRequest]:
     """The requests that a publish of these artifacts would save, without their contents.
 
     Raises:
@@ -152,7 +156,7 @@ def prepare_plan(request: PlanRequest) -> list[SaveRequest]:
         raise ProblemsError(problems)
     items: list[Publish | Remove] = [Remove(api_id) for api_id in request.remove]
     items += [Publish(each.entry, b"", each.claims, each.references) for each in request.publish]
-    return _requests(request, items, "", Stamp())
+    return _requests(request, items, "", stamp)
 
 
 def _requests(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -29,6 +29,7 @@ from gatesync.publisher.requests import (
     prepare,
     prepare_plan,
 )
+from gatesync.publisher.rights import check_tenants
 from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
@@ -123,7 +124,14 @@ class Publisher:
                 tasks.create_task(self._hear_reports(self._hub), name="reports")
 
     async def change(
-        self, request: ChangeRequest, key: str, size: int, *, author: str = "", origin: str = ""
+        self,
+        request: ChangeRequest,
+        key: str,
+        size: int,
+        *,
+        author: str = "",
+        origin: str = "",
+        tenants: tuple[str, ...] = (),
     ) -> ChangeAnswer:
         """Publish and remove as asked; durable when this returns (promise 3).
 
@@ -133,17 +141,20 @@ class Publisher:
             size: of the request, in bytes.
             author: whose token it came with.
             origin: from where it came.
+            tenants: whose artifacts they may change; everybody's where there are none.
 
         Raises:
             ProblemsError: the request is wrong in itself.
+            ForbiddenError: an artifact in it is of another tenant.
             RefusedError: it does not fit what the labels hold.
             StoreError: the store failed.
         """
-        stamp = Stamp(int(self._wall_clock() * 1000), self._id, author, origin)
+        stamp = Stamp(int(self._wall_clock() * 1000), self._id, author, origin, tenants)
         if size > IN_THREAD_BYTES:
             requests, left_out = await asyncio.to_thread(prepare, request, key, stamp)
         else:
             requests, left_out = prepare(request, key, stamp)
+        await check_tenants(requests, self.saver, tenants)
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(self._submit(each)) for each in requests]
         results: list[SaveOutcome | Refused] = []
@@ -162,14 +173,16 @@ class Publisher:
             raise StoreError(str(failures[0]), unsure=unsure)
         return answer_of(requests, results, left_out)
 
-    async def plan(self, request: PlanRequest) -> ChangeAnswer:
+    async def plan(self, request: PlanRequest, *, tenants: tuple[str, ...] = ()) -> ChangeAnswer:
         """Answer what `change` would do now; `refused` holds what would be refused.
 
         Raises:
             ProblemsError: the request is wrong in itself.
+            ForbiddenError: an artifact in it is of another tenant than `tenants`, if given.
             StoreError: the store failed.
         """
-        requests = await asyncio.to_thread(prepare_plan, request)
+        requests = await asyncio.to_thread(prepare_plan, request, Stamp(tenants=tenants))
+        await check_tenants(requests, self.saver, tenants)
         return answer_of(requests, await self.saver.preview(requests), [])
 
     async def confirm(self, label: str) -> Confirmation:
@@ -178,11 +191,8 @@ class Publisher:
         self.announcer.beat()
         return confirmation
 
-    async def find(self, label: str | None, api_id: str | None = None) -> list[Held]:
-        """Everything in one label or all, or one artifact wherever it is."""
-        labels = (
-            [label] if label is not None else [head.label for head in await self.saver.labels()]
-        )
+    async def find(self, labels: Iterable[str], api_id: str | None = None) -> list[Held]:
+        """Everything in these labels, or one artifact wherever it is among them."""
         found: list[Held] = []
         for each in labels:
             _, entries = await read_manifest(self.saver, each)

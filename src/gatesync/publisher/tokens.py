@@ -1,4 +1,4 @@
-"""Access tokens: who may publish, and which labels each node may read.
+"""Access tokens: who may publish what, and which labels each token may read.
 
     gs_<token id>_<secret>        the secret: 32 random bytes as 43 characters of base64url
 
@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from gatesync.artifacts.errors import Problem
-from gatesync.artifacts.names import check_label, check_node_id
+from gatesync.artifacts.names import check_label, check_name, check_node_id
 from gatesync.events.nkeys import PUBLIC_PATTERN, NkeyError, key_of_token
 from gatesync.private_file import write_private_file
 
@@ -42,6 +42,7 @@ __all__ = [
 
 ANY_LABEL = "*"
 FORMAT = 1
+LIMITED_FORMAT = 2  # with a publisher that is limited, whom a version that reads 1 would not limit
 _TEXT = re.compile(r"gs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _LOCK_SECONDS = (
     10.0  # a change takes milliseconds; a lock held for longer is someone's stopped process
@@ -59,7 +60,7 @@ class TokenError(ValueError):
 class Role(StrEnum):
     """What a token is for."""
 
-    PUBLISH = "publish"  # write and read everything
+    PUBLISH = "publish"  # write and read everything, or what its labels and tenants allow
     NODE = "node"  # a gateway: read its labels, report for itself
     READ = "read"  # read everything, the gateways' state included
 
@@ -67,25 +68,44 @@ class Role(StrEnum):
 class Principal(msgspec.Struct, frozen=True):
     """Who is asking. For a node, `id` is its node id and `labels` what it may read.
 
-    `token_id` says with which of its tokens.
+    Where a publisher has `labels`, it reads and changes those only; where it has `tenants`, it
+    changes artifacts of those only. `token_id` says with which of its tokens.
     """
 
     id: str
     role: Role
     labels: tuple[str, ...] = ()
     token_id: str = ""
+    tenants: tuple[str, ...] = ()
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it may read every label, those included that are yet to come."""
+        return ANY_LABEL in self.labels or (self.role is not Role.NODE and not self.labels)
 
     def may_read(self, label: str) -> bool:
         """Whether it may read this label's heads, events and contents."""
-        return self.role is not Role.NODE or label in self.labels or ANY_LABEL in self.labels
+        return self.reads_all or label in self.labels
 
     def may_publish(self) -> bool:
         """Whether it may change anything."""
         return self.role is Role.PUBLISH
 
+    def may_publish_to(self, label: str) -> bool:
+        """Whether it may change this label."""
+        return self.may_publish() and self.may_read(label)
+
+    def may_publish_for(self, tenant: str) -> bool:
+        """Whether it may change artifacts of this tenant."""
+        return self.may_publish() and (not self.tenants or tenant in self.tenants)
+
     def may_see_gateways(self) -> bool:
-        """Whether it may read the state of all gateways."""
+        """Whether it may read the state of the gateways, of the labels that it may read."""
         return self.role is not Role.NODE
+
+    def may_see_all(self) -> bool:
+        """Whether it may read what is of no single label: metrics, the audit log."""
+        return self.may_see_gateways() and self.reads_all
 
     def may_report_as(self, node: str) -> bool:
         """Whether it may acknowledge for this node: a node does so for itself only."""
@@ -107,11 +127,17 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     revoked_at: int = 0
     nkey: Annotated[str, msgspec.Meta(pattern=PUBLIC_PATTERN)] | None = None
+    tenants: tuple[str, ...] = ()
 
     @property
     def principal(self) -> Principal:
         """Who holds it."""
-        return Principal(self.id, self.role, self.labels, self.token_id)
+        return Principal(self.id, self.role, self.labels, self.token_id, self.tenants)
+
+    @property
+    def is_limited_publisher(self) -> bool:
+        """Whether it publishes, but not everything."""
+        return self.role is Role.PUBLISH and bool(self.tenants or not self.principal.reads_all)
 
 
 class _Format(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,22 +163,23 @@ class TokenFile:
         self._path = path
         self._clock = clock
 
-    def create(self, role: Role, holder: str, labels: Collection[str] = ()) -> str:
+    def create(
+        self,
+        role: Role,
+        holder: str,
+        labels: Collection[str] = (),
+        tenants: Collection[str] = (),
+    ) -> str:
         """Make a token and return its text, which nothing can show again.
 
-        `holder` becomes the principal's id: for a node its node id, else any name of that form.
-        `labels` belong to nodes: what the node may read, `*` for every label.
+        Args:
+            role: what it is for.
+            holder: the principal's id: for a node its node id, else any name of that form.
+            labels: what a node may read, `*` for every label; what a publisher may read and
+                change, everything unless given.
+            tenants: whose artifacts a publisher may change, everybody's unless given.
         """
-        try:
-            check_node_id(holder)
-            for label in labels:
-                check_label(label)
-        except Problem as problem:
-            raise TokenError(str(problem)) from None
-        if role is Role.NODE and not labels:
-            raise TokenError(f"node {holder} needs a label that it may read; '*' is every label")
-        if role is not Role.NODE and labels:
-            raise TokenError(f"a token of role {role} reads every label; give labels to nodes only")
+        _check(role, holder, labels, tenants)
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         with self._locked():
             tokens = self.list()
@@ -166,6 +193,7 @@ class TokenFile:
                 role=role,
                 id=holder,
                 labels=tuple(dict.fromkeys(labels)),
+                tenants=tuple(dict.fromkeys(tenants)),
                 sha256=_hash(secret),
                 created_at=self._now(),
                 nkey=_nkey(text) if role is Role.NODE else None,
@@ -232,7 +260,8 @@ class TokenFile:
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
         """Replace the file: a reader, or a crash, sees the old one or the new one, whole."""
-        document = _Document(format=FORMAT, tokens=tokens)
+        limited = any(token.is_limited_publisher for token in tokens)
+        document = _Document(format=LIMITED_FORMAT if limited else FORMAT, tokens=tokens)
         content = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
         try:
             write_private_file(self._path, content)
@@ -318,6 +347,27 @@ class TokenRegistry:
         self._tokens, self._seen = tokens, _signature(stat)
 
 
+def _check(role: Role, holder: str, labels: Collection[str], tenants: Collection[str]) -> None:
+    try:
+        check_node_id(holder)
+        for label in labels:
+            check_label(label)
+        for tenant in tenants:
+            check_name(tenant, "tenant")
+    except Problem as problem:
+        raise TokenError(str(problem)) from None
+    if role is Role.NODE and not labels:
+        raise TokenError(f"node {holder} needs a label that it may read; '*' is every label")
+    if role is Role.READ and labels:
+        raise TokenError(
+            "a token of role read reads every label; give labels to nodes and publishers only"
+        )
+    if role is not Role.PUBLISH and tenants:
+        raise TokenError(
+            f"tenants limit what is published, and a token of role {role} publishes nothing"
+        )
+
+
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
 
@@ -356,8 +406,10 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 def _decode(content: bytes, path: Path) -> tuple[Token, ...]:
     try:
         version = msgspec.json.decode(content, type=_Format).format
-        if version != FORMAT:
-            raise TokenError(f"{path}: has format {version}; this version reads {FORMAT}")
+        if version not in (FORMAT, LIMITED_FORMAT):
+            raise TokenError(
+                f"{path}: has format {version}; this version reads {FORMAT} and {LIMITED_FORMAT}"
+            )
         found = msgspec.json.decode(content, type=_Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TokenError(

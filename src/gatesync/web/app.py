@@ -43,11 +43,13 @@ class BusyError(Exception):
 class AppState(msgspec.Struct):
     """What health and metrics are answered from.
 
-    `ready` answers with whether the role does its work, and a document that says why.
+    `ready` answers with whether the role does its work, and a document that says why;
+    `may_see_metrics` whether they are for whoever asks.
     """
 
     ready: Callable[[], Awaitable[tuple[bool, Any]]]
     metrics: CollectorRegistry
+    may_see_metrics: Callable[[Any], bool] = lambda _who: True
 
 
 def make_app(
@@ -77,8 +79,10 @@ def make_app(
         return Response(document, status_code=200 if good else 503)
 
     @get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT)
-    def metrics() -> Response[bytes]:
+    def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Everything that is counted, for Prometheus."""
+        if not state.may_see_metrics(request.user):
+            raise ForbiddenError("this token is for some labels only; what is counted is of all")
         return Response(generate_latest(state.metrics), media_type=METRICS_TYPE)
 
     def refuse(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
