@@ -9,7 +9,7 @@ from gatesync.artifacts.changes import ChangeSet, Cursor, Entry, Instruction
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest, digest_of
 from gatesync.artifacts.model import SUPER_TENANT, Identity
 from gatesync.artifacts.planning import Claim, Publish, Reference, Remove, SaveRequest
-from gatesync.stores.store import Delta, Refused, SaveOutcome, Saver, read_manifest
+from gatesync.stores.store import Delta, Refused, SaveOutcome, Saver, Sign, read_manifest
 
 
 class Bench(Protocol):
@@ -90,10 +90,12 @@ def asked(
     )
 
 
-async def saved(bench: Bench, *requests: SaveRequest) -> list[SaveOutcome]:
+async def saved(
+    bench: Bench, *requests: SaveRequest, sign: Sign | None = None
+) -> list[SaveOutcome]:
     """Save in one batch, expect that all goes well, and wait until it can be read."""
     outcomes = []
-    for answer in await bench.store.save(requests):
+    for answer in await bench.store.save(requests, sign=sign):
         assert isinstance(answer, SaveOutcome), answer
         outcomes.append(answer)
     await bench.catch_up()

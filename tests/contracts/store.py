@@ -9,6 +9,7 @@ on an empty store:
 """
 
 from tests.contracts.saves import Bench
+from tests.contracts.store_attesting import Attesting
 from tests.contracts.store_compacting import Compacting
 from tests.contracts.store_history import Remembering
 from tests.contracts.store_reading import Reading
@@ -18,5 +19,5 @@ from tests.contracts.store_saving import Saving
 __all__ = ["Bench", "StoreContract"]
 
 
-class StoreContract(Saving, Referring, Reading, Remembering, Compacting):
+class StoreContract(Saving, Referring, Reading, Remembering, Compacting, Attesting):
     """All of it."""

@@ -19,6 +19,7 @@ import msgspec
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
 from gatesync.artifacts.planning import Publish, Remove
+from gatesync.artifacts.signatures import Attestation
 from gatesync.engines.engine import Deployable, EngineError
 from gatesync.engines.memory import MemoryEngine
 from gatesync.events.buffer import Buffer
@@ -120,6 +121,10 @@ class Link:
     async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
         await self._travel()
         return await self._back(await self._store().digest_at(label, cursor))
+
+    async def attestations(self, label: str, *asked: int) -> tuple[Attestation, ...]:
+        await self._travel(label)
+        return await self._back(await self._store().attestations(label, *asked))
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         self.contents_asked += 1

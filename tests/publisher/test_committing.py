@@ -11,7 +11,7 @@ from gatesync.publisher import committing
 from gatesync.publisher.committing import Committer
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.sql import open_sql_store
-from gatesync.stores.store import Refused, SaveOutcome, StoreError, read_manifest
+from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, read_manifest
 from tests.contracts.saves import asked, publish, remove
 
 pytestmark = pytest.mark.fast
@@ -29,13 +29,15 @@ class HeldStore(MemoryStore):
         self.batches: list[int] = []
         self.failure: StoreError | None = None
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
         self.batches.append(len(requests))
         self.begun.set()
         await self.go.wait()
         if self.failure is not None:
             raise self.failure
-        return await super().save(requests)
+        return await super().save(requests, sign=sign)
 
 
 @asynccontextmanager

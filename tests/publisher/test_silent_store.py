@@ -10,7 +10,7 @@ from gatesync.artifacts.planning import SaveRequest
 from gatesync.publisher.announcing import Announcer
 from gatesync.publisher.committing import Committer
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import Refused, SaveOutcome, StoreError
+from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError
 from tests.contracts.saves import asked, publish
 from tests.gateway.virtual_time import clock_of, in_virtual_time, until
 
@@ -32,10 +32,12 @@ class SilentStore(MemoryStore):
         await self._answer(unsure=False)
         return await super().labels()
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
         self.asked += 1
         await self._answer(unsure=True)
-        return await super().save(requests)
+        return await super().save(requests, sign=sign)
 
     async def _answer(self, *, unsure: bool) -> None:
         if self.silent:

@@ -7,8 +7,19 @@ from typing import Any
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
+from gatesync.artifacts.signatures import Attestation
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import PAGE_ENTRIES, Delta, History, ManifestPage, Refused, SaveOutcome
+from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
+    PAGE_ENTRIES,
+    Delta,
+    History,
+    ManifestPage,
+    Refused,
+    SaveOutcome,
+    Sign,
+    SignConfirmation,
+)
 
 LAG_SECONDS = 3.0
 
@@ -58,6 +69,11 @@ class LaggingStore:
     async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
         return await (await self._replicated()).digest_at(label, cursor)
 
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        return await (await self._replicated()).attestations(label, after, limit)
+
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         return await (await self._replicated()).contents(digests)
 
@@ -73,14 +89,18 @@ class LaggingStore:
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await (await self._replicated()).change_sets(label, since, limit)
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        answers = await self.primary.save(requests)
-        self._later(lambda: self._replica.save(requests))
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
+        answers = await self.primary.save(requests, sign=sign)
+        self._later(lambda: self._replica.save(requests, sign=sign))
         return answers
 
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
-        confirmation = await self.primary.confirm(label, confirmation_id)
-        self._later(lambda: self._replica.confirm(label, confirmation_id))
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
+        confirmation = await self.primary.confirm(label, confirmation_id, sign=sign)
+        self._later(lambda: self._replica.confirm(label, confirmation_id, sign=sign))
         return confirmation
 
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:

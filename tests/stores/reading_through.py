@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
+from gatesync.artifacts.signatures import Attestation
 from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
     PAGE_ENTRIES,
     Delta,
     History,
@@ -14,6 +16,8 @@ from gatesync.stores.store import (
     Retriever,
     SaveOutcome,
     Saver,
+    Sign,
+    SignConfirmation,
 )
 
 
@@ -31,8 +35,10 @@ class ReadThrough:
     async def labels(self) -> list[Head]:
         return await self._store().labels()
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        return await self._store().save(requests)
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
+        return await self._store().save(requests, sign=sign)
 
     async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
         return await self._store().preview(requests)
@@ -46,8 +52,10 @@ class ReadThrough:
     async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
         return await self._store().change_sets(label, since, limit)
 
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
-        return await self._store().confirm(label, confirmation_id)
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
+        return await self._store().confirm(label, confirmation_id, sign=sign)
 
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         return await self._store().compact(label, keep, young)
@@ -75,6 +83,11 @@ class ReadThrough:
 
     async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
         return await self._retriever.digest_at(label, cursor)
+
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        return await self._retriever.attestations(label, after, limit)
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         return await self._retriever.contents(digests)

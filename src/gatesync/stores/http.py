@@ -14,7 +14,9 @@ from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES
+from gatesync.artifacts.signatures import Attestation
 from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
     PAGE_ENTRIES,
     Behind,
     Delta,
@@ -25,6 +27,7 @@ from gatesync.stores.store import (
 )
 from gatesync.stores.wire import (
     BATCH_DIGESTS,
+    AttestationsAnswer,
     DeltaAnswer,
     DigestAnswer,
     HeadsAnswer,
@@ -126,6 +129,13 @@ class HttpRetriever:
         """See `Retriever.digest_at`."""
         params = [("label", label), ("epoch", cursor.epoch), ("revision", cursor.revision)]
         return (await self._get("/v1/digest", DigestAnswer, params)).digest
+
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        """See `Retriever.attestations`."""
+        params = [("label", label), ("after", after), ("limit", limit)]
+        return (await self._get("/v1/attestations", AttestationsAnswer, params)).attestations
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """See `Retriever.contents`. What does not match its digest counts as not there."""

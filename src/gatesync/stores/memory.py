@@ -19,7 +19,9 @@ from gatesync.artifacts.changes import (
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
+from gatesync.artifacts.signatures import Attestation, attestation_of
 from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
     PAGE_ENTRIES,
     Behind,
     Delta,
@@ -28,7 +30,10 @@ from gatesync.stores.store import (
     ManifestPage,
     Refused,
     SaveOutcome,
+    Sign,
+    SignConfirmation,
     TooOld,
+    count_in_page,
     outcome_of,
 )
 
@@ -120,10 +125,26 @@ class MemoryStore:
         """See `Retriever.contents`."""
         return {digest: self._contents[digest] for digest in digests if digest in self._contents}
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        """See `Retriever.attestations`."""
+        floor = self._floors.get(label, 0)
+        held = {entry.revision for entry in self._at(label, floor).values()}
+        found = [
+            attestation_of(each)
+            for each in self._log.get(label, [])
+            if each.signature and each.revision > after
+            if each.revision >= floor or each.revision in held
+        ][:limit]
+        return tuple(found[: count_in_page([len(each.leaves) for each in found])])
+
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
         """See `Saver.save`."""
         async with self._lock:
-            return [self._save(request) for request in requests]
+            return [self._save(request, sign) for request in requests]
 
     async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
         """See `Saver.preview`."""
@@ -157,10 +178,14 @@ class MemoryStore:
         since = max(since, self._floors.get(label, 0))
         return [each for each in self._log.get(label, []) if each.revision > since][:limit]
 
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
         """See `Saver.confirm`."""
         state = self._state(label)
         confirmation = Confirmation(confirmation_id, self.epoch, state.head.revision)
+        if sign is not None:
+            confirmation = sign(label, confirmation)
         state.head = msgspec.structs.replace(state.head, confirmation=confirmation)
         return confirmation
 
@@ -176,7 +201,7 @@ class MemoryStore:
         self._contents = {digest: self._contents[digest] for digest in used}
         return floor
 
-    def _save(self, request: SaveRequest) -> SaveOutcome | Refused:
+    def _save(self, request: SaveRequest, sign: Sign | None) -> SaveOutcome | Refused:
         known = self._requests.get(request.key)
         if known is not None:
             fingerprint, before = known
@@ -185,7 +210,7 @@ class MemoryStore:
             kept = [s for s in before.change_sets if s.revision > self._floors.get(s.label, 0)]
             return SaveOutcome(tuple(kept), before.heads, repeated=True)
         states = {label: self._state(label) for label in sorted(request.labels)}
-        outcome = outcome_of(request, states, self._identities)
+        outcome = outcome_of(request, states, self._identities, sign)
         if isinstance(outcome, Refused):
             return outcome
         for change_set in outcome.change_sets:

@@ -32,11 +32,13 @@ from sqlalchemy.types import TypeEngine
 __all__ = [
     "SCHEMA_FORMAT",
     "artifacts",
+    "attestations",
     "change_sets",
     "changes",
     "claims",
     "details",
     "heads",
+    "issued_heads",
     "metadata",
     "old_contents",
     "receipts",
@@ -46,7 +48,7 @@ __all__ = [
     "taken_over",
 ]
 
-SCHEMA_FORMAT: Final = 4
+SCHEMA_FORMAT: Final = 5
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
 MSSQL_COLLATION: Final = "Latin1_General_100_BIN2_UTF8"
@@ -92,6 +94,8 @@ CONTENT: Final = (
     .with_variant(LargeBinary(), "mssql")
 )
 KEYS: Final = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+SIGNATURE: Final = LargeBinary(64).with_variant(mysql.VARBINARY(64), "mysql", "mariadb")
+KEY_ID: Final = _ascii(16)
 LARGE_TEXT: Final = (
     Text()
     .with_variant(mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
@@ -173,6 +177,8 @@ heads = _table(
     _column("FLOOR", BigInteger),
     _column("CONFIRMATION_ID", NAME, nullable=True),
     _column("CONFIRMED_REVISION", BigInteger, nullable=True),
+    _column("CONFIRMATION_KEY_ID", KEY_ID, nullable=True, comment="whose signature follows"),
+    _column("CONFIRMATION_SIGNATURE", SIGNATURE, nullable=True),
 )
 
 change_sets = _table(
@@ -207,6 +213,20 @@ changes = _table(
     _index("GS_CHANGE_ARTIFACT", "GATEWAY_LABEL", "API_ID", "REVISION", unique=True),
 )
 """The log, in its own order. The index answers "what did the label hold at R" by one walk."""
+
+attestations = _table(
+    "GS_ATTESTATION",
+    _column("GATEWAY_LABEL", NAME, primary_key=True),
+    _column("REVISION", BigInteger, primary_key=True, autoincrement=False),
+    _column("PREVIOUS_REVISION", BigInteger),
+    _column("DIGEST", DIGEST),
+    _column("ARTIFACT_COUNT", BigInteger),
+    _column("KEY_ID", KEY_ID),
+    _column("SIGNATURE", SIGNATURE),
+    _column("LEAVES", KEYS, comment="of each change its hash, 32 bytes each"),
+)
+"""What is kept of signed change sets: longer than these, as long as an entry needs it. Empty
+where no publisher signs."""
 
 old_contents = _table(
     "GS_OLD_CONTENT",
@@ -253,6 +273,16 @@ receipts = _table(
     _column("STATE", CONTENT),
 )
 """What each gateway last reported (`sql_receipts`). No part of the log: it may be emptied."""
+
+issued_heads = _table(
+    "GS_ISSUED_HEADS",
+    _column("PUBLISHER", NAME, primary_key=True),
+    _column("PART", Integer, primary_key=True, autoincrement=False),
+    _column("ISSUED_AT", BigInteger, comment="milliseconds since 1970"),
+    _column("HEADS", CONTENT),
+)
+"""The heads that each publisher signed last, for gateways that read the database (`sql_issues`).
+Like the receipts no part of the log. Empty where no publisher signs."""
 
 taken_over = _table(
     "GS_TAKEN_OVER",

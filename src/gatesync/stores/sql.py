@@ -9,13 +9,21 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
-from gatesync.stores import schema, sql_compact, sql_history, sql_manifest, sql_read, sql_write
+from gatesync.artifacts.signatures import Attestation
+from gatesync.stores import (
+    sql_attestations,
+    sql_compact,
+    sql_history,
+    sql_manifest,
+    sql_read,
+    sql_write,
+)
 from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.sql_opening import make_engines, prepare, shown
 from gatesync.stores.sql_options import SqlOptions
@@ -23,6 +31,7 @@ from gatesync.stores.sql_receipts import open_sql_receipt_book
 from gatesync.stores.sql_running import ConstraintError, Lane
 from gatesync.stores.sql_source import SqlSource
 from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
     PAGE_ENTRIES,
     Behind,
     Delta,
@@ -30,6 +39,8 @@ from gatesync.stores.store import (
     ManifestPage,
     Refused,
     SaveOutcome,
+    Sign,
+    SignConfirmation,
     StoreError,
 )
 
@@ -143,25 +154,37 @@ class SqlStore:
         """See `Retriever.contents`."""
         return await self._read(lambda c: sql_read.read_contents(c, digests))
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        """See `Retriever.attestations`."""
+        return await self._read(
+            lambda c: sql_attestations.read_attestations(c, label, after, limit)
+        )
+
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
         """See `Saver.save`."""
         if not requests:
             return []
         try:
             await self._make_heads({label for each in requests for label in each.labels})
-            answers = await self._write(lambda c: sql_write.append(c, self.epoch, requests))
+            answers = await self._write(lambda c: sql_write.append(c, self.epoch, requests, sign))
         except ConstraintError as error:
             if len(requests) == 1:
                 return [Refused((str(error),))]
-            return await self._save_each(requests)
+            return await self._save_each(requests, sign)
         self.commits += 1
         return answers
 
-    async def _save_each(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def _save_each(
+        self, requests: Sequence[SaveRequest], sign: Sign | None
+    ) -> list[SaveOutcome | Refused]:
         answers: list[SaveOutcome | Refused] = []
         for each in requests:
             try:
-                answers += await self.save([each])
+                answers += await self.save([each], sign=sign)
             except StoreError as error:  # some are saved: all are told that they may be
                 raise StoreError(str(error), unsure=error.unsure or bool(answers)) from error
         return answers
@@ -184,17 +207,18 @@ class SqlStore:
             lambda c: sql_read.read_change_sets(c, self.epoch, label, since, limit)
         )
 
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
         """See `Saver.confirm`."""
 
         def write(connection: Connection) -> Confirmation:
             head = sql_write.lock_heads(connection, self.epoch, [label])[label]
-            connection.execute(
-                update(schema.heads)
-                .where(schema.heads.c.GATEWAY_LABEL == label)
-                .values(CONFIRMATION_ID=confirmation_id, CONFIRMED_REVISION=head.revision)
-            )
-            return Confirmation(confirmation_id, self.epoch, head.revision)
+            confirmation = Confirmation(confirmation_id, self.epoch, head.revision)
+            if sign is not None:
+                confirmation = sign(label, confirmation)
+            sql_write.write_confirmation(connection, label, confirmation)
+            return confirmation
 
         await self._make_heads({label})
         return await self._write(write)

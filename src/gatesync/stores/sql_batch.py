@@ -17,6 +17,7 @@ from gatesync.artifacts.changes import Change, Head
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
+from gatesync.stores.sql_attestations import write_attestations
 from gatesync.stores.sql_contents import insert_old, keep_old, write_artifacts
 from gatesync.stores.sql_rows import insert_rows, pack_keys
 from gatesync.stores.store import SaveOutcome
@@ -75,6 +76,7 @@ def write_batch(
     _write_details(connection, loaded)
     _write_artifacts(connection, loaded, written, contents)
     _write_log(connection, written)
+    write_attestations(connection, written)
     _write_claims(connection, loaded)
     _write_references(connection, loaded)
     _write_heads(connection, loaded)

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from gatesync.artifacts.changes import Instruction
 from gatesync.stores import schema
+from gatesync.stores.sql_attestations import forget_attestations
 from gatesync.stores.sql_read import chunked
 from gatesync.stores.sql_rows import Among
 from gatesync.stores.store import StoreError
@@ -81,6 +82,7 @@ def compact(
     forgotten = _forget_changes(connection, label, floor)
     _forget_sets(connection, label, floor)
     _forget_removed(connection, label, floor)
+    forget_attestations(connection, label, floor)
     _forget_contents(connection, forgotten)
     connection.execute(update(heads).where(heads.c.GATEWAY_LABEL == label).values(FLOOR=floor))
     return floor, floor < target

@@ -25,6 +25,7 @@ from gatesync.artifacts.changes import (
 )
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
 from gatesync.artifacts.model import Identity
+from gatesync.artifacts.signatures import Signature
 from gatesync.stores import schema
 from gatesync.stores.sql_rows import IN_VALUES, Among
 from gatesync.stores.store import Behind, Delta, TooOld
@@ -47,6 +48,7 @@ __all__ = [
     "read_heads",
     "read_labels",
     "read_sizes",
+    "signature_of",
     "until",
 ]
 
@@ -166,12 +168,19 @@ def read_change_sets(
     connection: Connection, epoch: str, label: str, since: int, limit: int
 ) -> list[ChangeSet]:
     """See `Saver.change_sets`."""
-    table, changes = schema.change_sets, schema.changes
+    table, changes, attested = schema.change_sets, schema.changes, schema.attestations
     floor = select(schema.heads.c.FLOOR).where(schema.heads.c.GATEWAY_LABEL == label)
-    kept = select(table).where(
-        table.c.GATEWAY_LABEL == label,
-        since < table.c.REVISION,
-        floor.scalar_subquery() < table.c.REVISION,  # from there down only digests are kept
+    same = (attested.c.GATEWAY_LABEL == table.c.GATEWAY_LABEL) & (
+        attested.c.REVISION == table.c.REVISION
+    )
+    kept = (
+        select(table, attested.c.KEY_ID, attested.c.SIGNATURE)
+        .outerjoin(attested, same)
+        .where(
+            table.c.GATEWAY_LABEL == label,
+            since < table.c.REVISION,
+            floor.scalar_subquery() < table.c.REVISION,  # from there down only digests are kept
+        )
     )
     sets = connection.execute(kept.order_by(table.c.REVISION).limit(limit)).all()
     if not sets:
@@ -197,6 +206,7 @@ def read_change_sets(
             digest=LabelDigest(each.DIGEST, each.ARTIFACT_COUNT),
             published_at=each.PUBLISHED_AT,
             publisher=each.PUBLISHER,
+            signature=signature_of(each.KEY_ID, each.SIGNATURE),
         )
         for each in sets
     ]
@@ -214,9 +224,15 @@ def head_of(row: Row[Any], epoch: str) -> Head:
     """A row of GS_HEAD as a head."""
     confirmation = None
     if row.CONFIRMATION_ID is not None:
-        confirmation = Confirmation(row.CONFIRMATION_ID, epoch, row.CONFIRMED_REVISION)
+        signature = signature_of(row.CONFIRMATION_KEY_ID, row.CONFIRMATION_SIGNATURE)
+        confirmation = Confirmation(row.CONFIRMATION_ID, epoch, row.CONFIRMED_REVISION, signature)
     digest = LabelDigest(row.DIGEST, row.ARTIFACT_COUNT)
     return Head(row.GATEWAY_LABEL, epoch, row.REVISION, digest, confirmation)
+
+
+def signature_of(key_id: str | None, value: bytes | None) -> Signature | None:
+    """A signature from its two columns."""
+    return None if key_id is None or value is None else Signature(key_id, bytes(value))
 
 
 def identity_of(row: Row[Any]) -> Identity:

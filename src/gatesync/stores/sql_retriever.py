@@ -13,12 +13,20 @@ from sqlalchemy.engine import URL
 
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
-from gatesync.stores import schema, sql_manifest, sql_read
+from gatesync.artifacts.signatures import Attestation
+from gatesync.stores import schema, sql_attestations, sql_manifest, sql_read
 from gatesync.stores.sql_opening import make_reading_engine, read_epoch, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_running import Lane
 from gatesync.stores.sql_source import SqlSource
-from gatesync.stores.store import PAGE_ENTRIES, Behind, Delta, ManifestPage, StoreError
+from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
+    PAGE_ENTRIES,
+    Behind,
+    Delta,
+    ManifestPage,
+    StoreError,
+)
 
 __all__ = ["READ_TABLES", "SqlRetriever", "open_sql_retriever"]
 
@@ -30,6 +38,8 @@ READ_TABLES: Final = (
     schema.details,
     schema.artifacts,
     schema.old_contents,
+    schema.attestations,
+    schema.issued_heads,
 )
 """What its user needs SELECT on."""
 
@@ -106,6 +116,14 @@ class SqlRetriever:
     async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:
         """See `Retriever.digest_at`."""
         return await self._read(lambda c, epoch: sql_read.read_digest_at(c, epoch, label, cursor))
+
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        """See `Retriever.attestations`."""
+        return await self._read(
+            lambda c, _epoch: sql_attestations.read_attestations(c, label, after, limit)
+        )
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """See `Retriever.contents`. What does not match its digest counts as not there."""

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Connection, Row, Table, bindparam, insert, select
+from sqlalchemy import Column, Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql
 
-from gatesync.artifacts.changes import Entry, Head, Instruction
+from gatesync.artifacts.changes import Confirmation, Entry, Head, Instruction
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
@@ -26,9 +26,9 @@ from gatesync.stores.sql_read import (
     read_heads,
 )
 from gatesync.stores.sql_rows import Among, unpack_keys
-from gatesync.stores.store import Refused, SaveOutcome, StoreError, outcome_of
+from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, outcome_of
 
-__all__ = ["append", "lock_heads", "make_heads", "preview"]
+__all__ = ["append", "lock_heads", "make_heads", "preview", "write_confirmation"]
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
 
@@ -79,7 +79,10 @@ _Known: TypeAlias = dict[str, tuple[str, SaveOutcome | Refused]]
 
 
 def append(
-    connection: Connection, epoch: str, requests: Sequence[SaveRequest]
+    connection: Connection,
+    epoch: str,
+    requests: Sequence[SaveRequest],
+    sign: Sign | None = None,
 ) -> list[SaveOutcome | Refused]:
     """Plan and write a batch. What is planned is written, whole; what is refused is not there."""
     heads = lock_heads(connection, epoch, _labels_of(requests))  # promise 2: in commit order
@@ -91,7 +94,7 @@ def append(
     loaded = _load(connection, heads, list(fresh.values()))
     written: list[tuple[SaveRequest, SaveOutcome]] = []
     for request in fresh.values():
-        outcome = outcome_of(request, loaded.states, loaded.identities)
+        outcome = outcome_of(request, loaded.states, loaded.identities, sign)
         known[request.key] = request.fingerprint, outcome
         if isinstance(outcome, SaveOutcome):
             written.append((request, outcome))
@@ -134,6 +137,21 @@ def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dic
         if label not in heads:
             raise StoreError(f"label {label!r} has lost its head row; repeat the request")
     return heads
+
+
+def write_confirmation(connection: Connection, label: str, confirmation: Confirmation) -> None:
+    """Write what an operator confirmed of a label whose head is locked."""
+    signature = confirmation.signature
+    connection.execute(
+        update(schema.heads)
+        .where(schema.heads.c.GATEWAY_LABEL == label)
+        .values(
+            CONFIRMATION_ID=confirmation.id,
+            CONFIRMED_REVISION=confirmation.revision,
+            CONFIRMATION_KEY_ID=signature.key_id if signature else None,
+            CONFIRMATION_SIGNATURE=signature.value if signature else None,
+        )
+    )
 
 
 def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:

@@ -12,8 +12,8 @@ An adapter is a callable named in the entry-point group `gatesync.stores`; it mu
 `tests/contracts/store.py`.
 """
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -22,8 +22,12 @@ from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
 from gatesync.artifacts.errors import ProblemsError
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, SaveRequest, Unmet, plan
+from gatesync.artifacts.signatures import Attestation
 
 __all__ = [
+    "ATTESTATIONS_BYTES",
+    "PAGE_ATTESTATIONS",
+    "PAGE_ENTRIES",
     "Behind",
     "Delta",
     "Forbidden",
@@ -34,13 +38,24 @@ __all__ = [
     "Retriever",
     "SaveOutcome",
     "Saver",
+    "Sign",
+    "SignConfirmation",
     "StoreError",
     "TooOld",
+    "count_in_page",
     "outcome_of",
     "read_manifest",
 ]
 
 PAGE_ENTRIES = 1_000  # a page of entries is some 300 kB of JSON
+PAGE_ATTESTATIONS: Final = 5_000  # those of single changes are some 2 MB of JSON
+ATTESTATIONS_BYTES: Final = 4 * 1024 * 1024  # of leaves in one page, where it is more than one
+
+Sign: TypeAlias = Callable[[ChangeSet], ChangeSet]
+"""Gives a change set its signature: `Signer.change_set`."""
+
+SignConfirmation: TypeAlias = Callable[[str, Confirmation], Confirmation]
+"""Gives a label's confirmation its signature: `Signer.confirmation`."""
 
 
 class StoreError(Exception):
@@ -188,6 +203,18 @@ class Retriever(Protocol):
         """
         ...
 
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        """Answer with the label's kept attestations after that revision, in their order.
+
+        Up to `limit`, or fewer where their leaves are more than `ATTESTATIONS_BYTES`; none is
+        the end. One is kept of each change set that was signed, for as long as the label holds
+        an entry which that brought, at its floor or after it; that of the head always. Nobody
+        has verified them: whoever holds the keys does (promise 8).
+        """
+        ...
+
 
 class Saver(Retriever, Protocol):
     """How labels are written."""
@@ -201,8 +228,13 @@ class Saver(Retriever, Protocol):
         """Answer with the head of every label that was ever used."""
         ...
 
-    async def save(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
         """Append the requests, in one transaction where they can share one.
+
+        With `sign` each change set is signed before it is written, in whichever thread writes,
+        and its attestation is kept.
 
         Each request stands or falls by itself, whole. The answers stand in the order of the
         requests. An outcome that is not known (the connection broke at the commit) raises
@@ -230,7 +262,9 @@ class Saver(Retriever, Protocol):
         """Answer with up to `limit` kept change sets of the label after revision `since`."""
         ...
 
-    async def confirm(self, label: str, confirmation_id: str) -> Confirmation:
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
         """Record an operator's word that the label's head, as it is now, is the right history."""
         ...
 
@@ -247,13 +281,25 @@ def outcome_of(
     request: SaveRequest,
     states: Mapping[str, LabelState],
     identities: MutableMapping[str, Identity],
+    sign: Sign | None = None,
 ) -> SaveOutcome | Refused:
-    """Plan a request, as `planning.plan` does, and give what a saver answers."""
+    """Plan a request, as `planning.plan` does, and give what a saver answers, signed."""
     try:
         planned = plan(request, states, identities)
     except ProblemsError as error:
         return Refused(tuple(str(problem) for problem in error.problems))
-    return SaveOutcome(planned.change_sets, planned.heads, warnings=planned.warnings)
+    change_sets = planned.change_sets if sign is None else tuple(map(sign, planned.change_sets))
+    return SaveOutcome(change_sets, planned.heads, warnings=planned.warnings)
+
+
+def count_in_page(sizes: Sequence[int]) -> int:
+    """How many of these attestations, by the bytes of their leaves, make one page: one at least."""
+    total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if number and total > ATTESTATIONS_BYTES:
+            return number
+    return len(sizes)
 
 
 async def read_manifest(

@@ -7,6 +7,7 @@ to canonical bytes. Unknown members are ignored, an unknown format is refused by
     GET  /v1/changes?label=L&epoch=E&since=N  DeltaAnswer
     GET  /v1/manifest?label=L&...             ManifestAnswer
     GET  /v1/digest?label=L&epoch=E&revision=N  DigestAnswer
+    GET  /v1/attestations?label=L&after=N&limit=M  AttestationsAnswer
     GET  /v1/frames/DIGESTS                   a zstd frame, immutable; see `frame_path`
     GET  /v1/contents/DIGEST                  the canonical form, immutable
     GET  /v1/access                           204: this token may read contents; for caches
@@ -24,6 +25,7 @@ from gatesync.artifacts.changes import Head
 from gatesync.artifacts.compression import compress, decompress
 from gatesync.artifacts.digests import LabelDigest, digest_of
 from gatesync.artifacts.errors import FormatError
+from gatesync.artifacts.signatures import Attestation
 from gatesync.stores.store import Delta, ManifestPage
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "BATCH_DIGESTS",
     "CONTENTS_TYPE",
     "WIRE_FORMAT",
+    "AttestationsAnswer",
     "DeltaAnswer",
     "DigestAnswer",
     "HeadsAnswer",
@@ -76,6 +79,13 @@ class DigestAnswer(msgspec.Struct, frozen=True):
     """See `Retriever.digest_at`."""
 
     digest: LabelDigest | None
+    format: Literal["gatesync.http/1"] = WIRE_FORMAT
+
+
+class AttestationsAnswer(msgspec.Struct, frozen=True):
+    """See `Retriever.attestations`."""
+
+    attestations: tuple[Attestation, ...]
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
 
 
