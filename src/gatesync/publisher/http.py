@@ -15,8 +15,7 @@ from litestar.datastructures import State
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
-from gatesync.artifacts.changes import Confirmation, Cursor
-from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.changes import Confirmation, Cursor, Head
 from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.names import check_label, check_name
 from gatesync.events.messages import decode_report
@@ -30,31 +29,32 @@ from gatesync.publisher.answers import (
     Verification,
     VerificationAnswer,
 )
-from gatesync.publisher.audit_file import AuditError
 from gatesync.publisher.audit_http import draft_of, get_audit, get_audit_verification
 from gatesync.publisher.audit_log import AuditLog
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.contents import (
     Frames,
-    TooMuchError,
     begin_pull,
     get_access,
     get_content,
     get_frame,
     in_pull,
 )
+from gatesync.publisher.explaining import explain
 from gatesync.publisher.pulling import FullPulls
+from gatesync.publisher.readable import ReadableContents
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, PlanRequest, origin_of
-from gatesync.publisher.service import IN_THREAD_BYTES, Publisher, RefusedError
+from gatesync.publisher.rights import check_confirming, check_publishing, check_reading
+from gatesync.publisher.service import IN_THREAD_BYTES, Publisher
 from gatesync.publisher.tokens import Principal
-from gatesync.stores.store import PAGE_ATTESTATIONS, Behind, StoreError, TooOld
+from gatesync.publisher.views import environments_for, history_for, nodes_for, report_for
+from gatesync.stores.store import PAGE_ATTESTATIONS
 from gatesync.stores.wire import (
     AttestationsAnswer,
     DeltaAnswer,
     DigestAnswer,
     HeadsAnswer,
     ManifestAnswer,
-    ProblemAnswer,
     ReportAnswer,
 )
 from gatesync.web.app import AppState, ForbiddenError, make_app
@@ -87,11 +87,13 @@ def publisher_app(
         pulls: hands out full pulls, to a default number of nodes at once unless given.
         audit: what `/v1/audit` reads; an `AuditLayer` around the guard writes it.
     """
-    app = make_app("gatesync publisher", _HANDLERS, state, _explain)
+    state = msgspec.structs.replace(state, may_see_metrics=Principal.may_see_all)
+    app = make_app("gatesync publisher", _HANDLERS, state, explain)
     app.state.publisher = publisher
     app.state.cluster = cluster
     app.state.audit = audit
     app.state.frames = Frames()
+    app.state.readable = ReadableContents(publisher.saver)
     app.state.pulls = pulls or FullPulls(random=random.random)
     return app
 
@@ -101,20 +103,23 @@ def _publisher(request: _Ask) -> Publisher:
     return publisher
 
 
-def _reader(request: _Ask, label: str) -> None:
-    check_label(label)
-    if not request.user.may_read(label):
-        raise ForbiddenError(f"this token may not read label {label!r}")
-
-
-def _writer(request: _Ask) -> None:
-    if not request.user.may_publish():
-        raise ForbiddenError("this token may not publish; one with the role 'publish' may")
-
-
-def _operator(request: _Ask) -> None:
+def _operator(request: _Ask) -> Principal:
+    """Who asks; no gateway. What it is told is of the labels that it may read."""
     if not request.user.may_see_gateways():
         raise ForbiddenError("this token is a gateway's; it may not read what others do")
+    return request.user
+
+
+def _unlimited(request: _Ask) -> None:
+    _operator(request)
+    if not request.user.may_see_all():
+        raise ForbiddenError("this token is for some labels only, and this is of all")
+
+
+async def _heads(request: _Ask) -> list[Head]:
+    """Of every used label that the token may read."""
+    found = await _publisher(request).saver.labels()
+    return [head for head in found if request.user.may_read(head.label)]
 
 
 @get("/v1/cluster", sync_to_thread=False)
@@ -136,7 +141,7 @@ async def post_changes(
     key = idempotency_key or str(uuid.uuid4())
     draft = draft_of(request)
     draft.asks(data, key)
-    _writer(request)
+    check_publishing(request.user, data.labels)
     body = await request.body()
     if len(body) > IN_THREAD_BYTES:
         await asyncio.to_thread(refuse_repeated_members, body)
@@ -145,7 +150,12 @@ async def post_changes(
     origin = origin_of(request.client.host if request.client else "", data.sender)
     await draft.begin()
     answer = await _publisher(request).change(
-        data, key, len(body), author=request.user.id, origin=origin
+        data,
+        key,
+        len(body),
+        author=request.user.id,
+        origin=origin,
+        tenants=request.user.tenants,
     )
     draft.done(answer)
     return answer
@@ -154,15 +164,16 @@ async def post_changes(
 @post("/v1/plans", status_code=200)
 async def post_plan(request: _Ask, data: JSONBody[PlanRequest]) -> ChangeAnswer:
     """Say what a change would do, and what stands against it. Nothing is changed."""
-    _writer(request)
-    return await _publisher(request).plan(data)
+    check_publishing(request.user, data.labels)
+    return await _publisher(request).plan(data, tenants=request.user.tenants)
 
 
 @get("/v1/history")
 async def get_history(request: _Ask, name: FromQuery[str]) -> HistoryAnswer:
     """Say who changed the artifacts of this name or api_id, in which label, when, from where."""
-    _operator(request)
-    return HistoryAnswer(await _publisher(request).saver.history(check_name(name, "name")))
+    who = _operator(request)
+    history = await _publisher(request).saver.history(check_name(name, "name"))
+    return HistoryAnswer(history_for(who, history))
 
 
 @get("/v1/heads")
@@ -171,7 +182,7 @@ async def get_heads(
 ) -> HeadsAnswer:
     """Where these labels stand. One never used is at revision 0."""
     for label in labels:
-        _reader(request, label)
+        check_reading(request.user, label)
     found = await _publisher(request).saver.heads(labels)
     return HeadsAnswer(tuple(found.values()))
 
@@ -181,7 +192,7 @@ async def get_changes(
     request: _Ask, label: FromQuery[str], epoch: FromQuery[str], since: _Revision
 ) -> DeltaAnswer:
     """What happened in a label since a revision. 410 too-old, 409 behind."""
-    _reader(request, label)
+    check_reading(request.user, label)
     return DeltaAnswer(await _publisher(request).saver.changes(label, Cursor(epoch, since)))
 
 
@@ -204,7 +215,7 @@ async def get_manifest(
 
     429 busy with Retry-After for a first page where many nodes start.
     """
-    _reader(request, label)
+    check_reading(request.user, label)
     begin_pull(request, further=bool(after))
     saver, frames = _publisher(request).saver, request.app.state.frames
     at = Cursor(at_epoch, at_revision) if at_epoch else None
@@ -231,7 +242,7 @@ async def get_digest(
     request: _Ask, label: FromQuery[str], epoch: FromQuery[str], revision: _Revision
 ) -> DigestAnswer:
     """The label digest that this history had at a revision, if it had one."""
-    _reader(request, label)
+    check_reading(request.user, label)
     return DigestAnswer(await _publisher(request).saver.digest_at(label, Cursor(epoch, revision)))
 
 
@@ -243,7 +254,7 @@ async def get_attestations(
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_ATTESTATIONS)] = PAGE_ATTESTATIONS,
 ) -> AttestationsAnswer:
     """A page of what proves that a label's changes were signed, after a revision."""
-    _reader(request, label)
+    check_reading(request.user, label)
     return AttestationsAnswer(await _publisher(request).saver.attestations(label, after, limit))
 
 
@@ -251,18 +262,19 @@ async def get_attestations(
 async def get_artifacts(
     request: _Ask, label: FromQuery[str | None] = None, api_id: FromQuery[str | None] = None
 ) -> ArtifactsAnswer:
-    """What one label or all labels hold."""
-    _operator(request)
+    """What one label holds, or all labels that the token may read."""
+    who = _operator(request)
     if label is not None:
-        check_label(label)
-    return ArtifactsAnswer(tuple(await _publisher(request).find(label, api_id)))
+        check_reading(who, label)
+    labels = [label] if label is not None else [head.label for head in await _heads(request)]
+    return ArtifactsAnswer(tuple(await _publisher(request).find(labels, api_id)))
 
 
 @get("/v1/labels")
 async def get_labels(request: _Ask) -> LabelsAnswer:
-    """The heads of all labels that were ever used."""
+    """The heads of all labels that were ever used and that the token may read."""
     _operator(request)
-    return LabelsAnswer(tuple(await _publisher(request).saver.labels()))
+    return LabelsAnswer(tuple(await _heads(request)))
 
 
 @post("/v1/labels/confirm", status_code=200)
@@ -270,7 +282,7 @@ async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
     """Let gateways carry out the removals that another history of this label implies."""
     draft = draft_of(request)
     draft.confirms(data.label)
-    _writer(request)
+    check_confirming(request.user, data.label)
     label = check_label(data.label)
     await draft.begin()
     confirmation = await _publisher(request).confirm(label)
@@ -281,10 +293,14 @@ async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
 @get("/v1/gateways")
 async def get_gateways(request: _Ask) -> GatewaysAnswer:
     """Every gateway that reported, with what it said last; and every environment."""
-    _operator(request)
-    heads = tuple(await _publisher(request).saver.labels())
+    who = _operator(request)
+    heads = tuple(await _heads(request))
     environments = _publisher(request).announcer.pusher.statuses()
-    return GatewaysAnswer(tuple(_publisher(request).fleet.nodes()), heads, tuple(environments))
+    return GatewaysAnswer(
+        tuple(nodes_for(who, _publisher(request).fleet.nodes())),
+        heads,
+        tuple(environments_for(who, environments)),
+    )
 
 
 @get("/v1/receipts")
@@ -301,7 +317,7 @@ async def get_receipts(
 
     Waits up to `wait` seconds for news after `version`, if asked to.
     """
-    _operator(request)
+    check_reading(_operator(request), label)
     cursor = Cursor(epoch, revision)
     fleet = _publisher(request).fleet
     if wait:
@@ -318,21 +334,21 @@ async def post_report(request: _Ask) -> ReportAnswer:
     report = decode_report(await request.body())
     if not request.user.may_report_as(report.node):
         raise ForbiddenError(f"this token may not report for node {report.node!r}")
-    _publisher(request).fleet.receive(report)
+    _publisher(request).fleet.receive(report_for(request.user, report))
     return ReportAnswer(_publisher(request).announcer.verification)
 
 
 @post("/v1/verifications", status_code=200, sync_to_thread=False)
 def post_verification(request: _Ask) -> VerificationAnswer:
     """Ask every gateway to recompute what it holds, from its engine's bytes."""
-    _operator(request)
+    _unlimited(request)
     return VerificationAnswer(_publisher(request).start_verification())
 
 
 @get("/v1/verifications/{verification:str}")
 async def get_verification(request: _Ask, verification: FromPath[str]) -> Verification:
     """What the gateways answered so far, compared with the store."""
-    _operator(request)
+    _unlimited(request)
     return await _publisher(request).verification(verification)
 
 
@@ -360,30 +376,3 @@ _HANDLERS: Final = [
     get_audit,
     get_audit_verification,
 ]
-
-
-def _explain(error: Exception) -> tuple[int, ProblemAnswer] | None:
-    """How the publisher's own refusals look over HTTP."""
-    match error:
-        case ProblemsError():
-            return 400, ProblemAnswer("invalid", tuple(str(each) for each in error.problems))
-        case Problem() | FormatError():
-            return 400, ProblemAnswer("invalid", (str(error),))
-        case RefusedError():
-            code = "key-used" if error.refused.key_used else "conflict"
-            return 409, ProblemAnswer(code, error.refused.reasons)
-        case Behind():
-            return 409, ProblemAnswer("behind", (str(error),), error.head)
-        case TooOld():
-            return 410, ProblemAnswer("too-old", (str(error),))
-        case StoreError(unsure=True):
-            doubt = "it may be saved all the same; to repeat it with its idempotency key is safe"
-            return 503, ProblemAnswer("unsure", (str(error), doubt))
-        case AuditError():
-            return 503, ProblemAnswer("audit", (str(error), "no change is made without its entry"))
-        case TooMuchError():
-            return 413, ProblemAnswer("too-much", (str(error),))
-        case StoreError():
-            return 503, ProblemAnswer("store", (str(error),))
-        case _:
-            return None
