@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 TOKEN = "gst_träd"
 
 
-async def asked(guard: Guard, header: bytes, path: str = "/v1/held") -> int:
+async def asked(guard: Guard, header: bytes, path: str = "/v1/held", query: bytes = b"") -> int:
     """The status that a request with this Authorization is answered with."""
     statuses: list[int] = []
 
@@ -27,7 +27,8 @@ async def asked(guard: Guard, header: bytes, path: str = "/v1/held") -> int:
             statuses.append(message["status"])
 
     headers: Sequence[tuple[bytes, bytes]] = [(b"authorization", header)]
-    await guard({"type": "http", "path": path, "headers": headers}, receive, send)
+    scope = {"type": "http", "path": path, "query_string": query, "headers": headers}
+    await guard(scope, receive, send)
     (status,) = statuses
     return status
 
@@ -75,3 +76,24 @@ async def test_an_open_path_is_that_path_only() -> None:
     for path in ("/api/startup/", "/api", "/api/startup2", "/api/Startup", ""):
         assert await asked(open_to_all, b"", path) == 401
     assert await asked(guard(), b"", "/api/startup") == 401
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"access_token=anything",
+        b"label=a&token=anything",
+        b"%74oken=anything",
+        b"label=gs_0123456789ab_xyz",
+        b"label=gs%5F0123456789ab%5Fxyz",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/held", "/health/live"])
+async def test_a_token_in_a_url_is_refused_whoever_else_is_named(path: str, query: bytes) -> None:
+    for header in (b"", b"Bearer " + TOKEN.encode("latin-1")):
+        assert await asked(guard(), header, path, query) == 400
+
+
+@pytest.mark.parametrize("query", [b"label=token", b"label=a&name=mytoken", b"tokens=1", b"gs_=1"])
+async def test_what_is_no_token_may_be_in_a_url(query: bytes) -> None:
+    assert await asked(guard(), b"Bearer " + TOKEN.encode("latin-1"), query=query) in {200, 299}

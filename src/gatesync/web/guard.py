@@ -5,8 +5,10 @@ Plain ASGI, so that nothing behind it can forget to ask.
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -22,6 +24,7 @@ Send: TypeAlias = Callable[[dict[str, Any]], Any]
 
 OPEN_PREFIX: Final = "/health/"  # the one thing that anybody may ask
 OPEN_BYTES: Final = 1024  # of a stranger's request, who has nothing to send there
+_TOKEN_IN_QUERY: Final = re.compile(rb"(?:^|&)(?:access_)?token=|gs_[0-9a-f]{12}_", re.IGNORECASE)
 
 
 class Guard:
@@ -57,6 +60,13 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
         if scope["type"] != "http":
+            return
+        if _TOKEN_IN_QUERY.search(unquote_to_bytes(scope.get("query_string", b""))):
+            reason = (
+                "a token does not belong in a URL, which proxies and shells write down: send it as "
+                "Authorization: Bearer TOKEN, and revoke the one that was in this URL"
+            )
+            await _answer(send, 400, "token-in-url", reason)
             return
         headers = dict(scope["headers"])
         scope["user"] = self._who(headers.get(b"authorization", b""))
