@@ -4,14 +4,14 @@ An adapter is a callable named in the entry-point group `gatesync.engines`; it m
 `tests/contracts/engine.py`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from gatesync.artifacts.changes import Entry
 
-__all__ = ["Deployable", "Engine", "EngineError"]
+__all__ = ["Deployable", "Engine", "EngineError", "Serving", "ServingState"]
 
 
 class EngineError(Exception):
@@ -51,4 +51,40 @@ class Engine(Protocol):
 
     def api_ids(self) -> Collection[str]:
         """Everything that is deployed, as of one moment, and what an earlier process left there."""
+        ...
+
+
+class ServingState(msgspec.Struct, frozen=True):
+    """Whether another process serves all that its engine was told, and why not."""
+
+    ready: bool
+    why: str = ""
+
+
+class Serving(Protocol):
+    """What an engine has, too, whose artifacts are served by another process than this one.
+
+    Attributes:
+        on_back: called with what has to be deployed again: its deployment failed because the
+            other process was away, or was refused only after `apply` had returned.
+    """
+
+    on_back: Callable[[Collection[str]], Awaitable[None]] | None
+
+    async def started(self, *, proven: bool) -> None:
+        """All that this node is to serve, as far as it knows, is deployed.
+
+        Before this is called the other process is told nothing: what it serves from an earlier
+        process of this node it goes on serving. `proven`: the store, or a publisher, said so of
+        each label; only then is removed what an earlier process left there (promise 6). Returns
+        when the other process has acknowledged it, or after a while.
+        """
+        ...
+
+    async def look(self) -> None:
+        """Ask the other process what it holds; `Engine.content` tells it from now on."""
+        ...
+
+    def state(self) -> ServingState:
+        """As of now."""
         ...

@@ -8,7 +8,7 @@ to what it does not have. Nothing is said before `deliver` is called for the fir
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
@@ -18,7 +18,14 @@ import structlog
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE, TYPE_URLS
-from gatesync.engines.envoy.versions import UNKNOWN, Change, Resource, difference, named_anew
+from gatesync.engines.envoy.versions import (
+    UNKNOWN,
+    Change,
+    Resource,
+    difference,
+    named_anew,
+    version_of,
+)
 
 __all__ = ["AdsServer", "DisconnectedError", "RejectedError", "Session", "Target", "serve_ads"]
 
@@ -58,6 +65,8 @@ class Session:
         self.node = node
         self.held: dict[str, dict[str, str]] = {each: {} for each in TYPE_URLS}
         self.asked: set[str] = set()
+        self._touched: dict[str, set[str]] = {each: set() for each in TYPE_URLS}
+        self._compared: set[str] = set()  # types whose every resource was compared
         self.fresh = True
         self.pushes = 0
         self._write = write
@@ -103,12 +112,25 @@ class Session:
                 raise DisconnectedError("Envoy disconnected")
             await self._moved.wait()
 
+    def touch(self, type_url: str, names: Iterable[str]) -> None:
+        """Tell which resources of the target have changed: no others are compared again."""
+        self._touched[type_url].update(names)
+
     def lacks(self, target: Target) -> bool:
-        """Whether Envoy has something else than this."""
-        return any(self._change(target, each) is not None for each in TYPE_URLS)
+        """Whether Envoy may have something else than this."""
+        return any(
+            self._touched[each] or each not in self._compared or each not in self._answered
+            for each in TYPE_URLS
+            if each != SCOPE or target.get(LISTENER)  # without a listener nobody asks for scopes
+        )
 
     async def deliver(
-        self, target: Target, warmed: Callable[[], Awaitable[None]], *, additive: bool = False
+        self,
+        target: Target,
+        warmed: Callable[[], Awaitable[None]],
+        *,
+        additive: bool = False,
+        only_fresh: bool = False,
     ) -> None:
         """Make Envoy have exactly this, in as few pushes as order allows.
 
@@ -116,6 +138,7 @@ class Session:
             target: everything that it should have.
             warmed: returns once no cluster waits for its names to be resolved.
             additive: leave what it has and this does not name.
+            only_fresh: do nothing if it has something of an earlier process.
 
         Raises:
             RejectedError: Envoy refused a response. Deliver another target then, else what was
@@ -123,9 +146,11 @@ class Session:
             DisconnectedError: the stream ended.
         """
         for type_url in TYPE_URLS:
-            if type_url == SCOPE and not target.get(SCOPE) and not target.get(LISTENER):
-                continue  # without a listener nobody asks for scopes
+            if type_url == SCOPE and not target.get(LISTENER):
+                continue
             await self.until_asked(type_url)
+            if only_fresh and not self.fresh:
+                return
             change = self._change(target, type_url)
             if change is None or not (change.put or type_url not in self._answered):
                 continue
@@ -138,8 +163,14 @@ class Session:
                 await self._send(type_url, Change({}, change.removed))
 
     def _change(self, target: Target, type_url: str) -> Change | None:
-        first = type_url in self.asked and type_url not in self._answered
-        return difference(target.get(type_url, {}), self.held[type_url], first=first)
+        wanted, held, touched = target[type_url], self.held[type_url], self._touched[type_url]
+        if type_url not in self.asked:
+            return None
+        if type_url not in self._compared:
+            self._compared.add(type_url)
+            touched.update(wanted, held)
+        touched -= {name for name in touched if version_of(wanted.get(name)) == held.get(name)}
+        return difference(wanted, held, touched, first=type_url not in self._answered)
 
     async def _send(self, type_url: str, change: Change) -> None:
         if self._closed:
@@ -172,6 +203,7 @@ class Session:
         held.update({name: each.version for name, each in change.put.items()})
         for name in change.removed:
             held.pop(name, None)
+        self._touched[type_url].difference_update(change.put, change.removed)
 
     def _stir(self) -> None:
         self._moved.set()
@@ -187,12 +219,19 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
 
     Args:
         revision: begins the names of all pushes; no other process of this node has the same.
-        on_connected: called for each new stream, once Envoy has told what it has.
+        on_connected: called for each new stream, once Envoy has begun to tell what it has.
+        on_disconnected: called when it has ended.
     """
 
-    def __init__(self, revision: str, on_connected: Callable[[Session], None]) -> None:
+    def __init__(
+        self,
+        revision: str,
+        on_connected: Callable[[Session], None],
+        on_disconnected: Callable[[Session], None],
+    ) -> None:
         self.session: Session | None = None
         self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
         self._pushes = (f"{revision}.{number}" for number in count(1))
 
     async def DeltaAggregatedResources(  # noqa: N802 - gRPC's name
@@ -217,6 +256,7 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
                 session.close()
                 if self.session is session:
                     self.session = None
+                self._on_disconnected(session)
 
 
 @asynccontextmanager

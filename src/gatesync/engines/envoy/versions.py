@@ -4,7 +4,7 @@ A resource's version is a digest of its content. Envoy repeats the versions when
 so that nothing is sent twice, neither after a restart of Envoy nor after one of this process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -22,6 +22,7 @@ __all__ = [
     "named_anew",
     "resource_of",
     "route_table_name",
+    "version_of",
 ]
 
 
@@ -58,19 +59,36 @@ def resource_of(message: Message) -> Resource:
     return Resource(sha256(content).hexdigest()[:_DIGITS], content, waits)
 
 
+def version_of(resource: Resource | None) -> str | None:
+    """Its version; None for no resource."""
+    return None if resource is None else resource.version
+
+
 def difference(
-    wanted: Mapping[str, Resource], held: Mapping[str, str], *, first: bool = False
+    wanted: Mapping[str, Resource],
+    held: Mapping[str, str],
+    names: Iterable[str],
+    *,
+    first: bool = False,
 ) -> Change | None:
     """What turns the versions that Envoy holds into the wanted ones; None for nothing to say.
 
     Args:
         wanted: resources by name.
         held: versions by name.
+        names: which of them to compare.
         first: Envoy waits for an answer, though it be empty.
     """
-    put = {name: each for name, each in wanted.items() if held.get(name) != each.version}
-    removed = tuple(held.keys() - wanted.keys())
-    return Change(put, removed) if put or removed or first else None
+    put, removed = {}, []
+    for name in names:
+        resource = wanted.get(name)
+        if version_of(resource) == held.get(name):
+            continue
+        if resource is None:
+            removed.append(name)
+        else:
+            put[name] = resource
+    return Change(put, tuple(removed)) if put or removed or first else None
 
 
 def route_table_name(scope: str, version: str, push: str) -> str:
