@@ -147,9 +147,12 @@ class ReadableContents:
         """Know a label up to this head at least."""
         async with self._turns.setdefault(head.label, asyncio.Lock()):
             known = self._labels.get(head.label)
-            if known is not None and await self._follow(known, head):
-                return
-            self._labels.pop(head.label, None)  # another history, or one that was compacted
+            if known is not None:
+                if known.head.revision > head.revision:  # others were here, or it lost its last
+                    head = (await self._saver.heads([head.label]))[head.label]
+                if known.head.revision <= head.revision and await self._follow(known, head):
+                    return
+            self._labels.pop(head.label, None)  # another history, or compacted past what we know
             self._labels[head.label] = await self._read(head)
             self._looked_at[head.label] = self._clock()
 
