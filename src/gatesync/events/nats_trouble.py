@@ -21,6 +21,9 @@ class Trouble(NamedTuple):
         return self.event.startswith("broker.login")
 
 
+_TRUST: Final = "name its authority with ca in [gatesync.tls], or tls_ca in [gatesync.event_hub]"
+_SHOW: Final = "name a certificate that it accepts with client_certificate in [gatesync.tls]"
+
 # The first that is found in what the broker said counts.
 _NAMES: Final = (
     (
@@ -62,6 +65,22 @@ _NAMES: Final = (
     ("lame duck", "broker.closing", ""),
     ("stale connection", "broker.silent", "no answer to two pings"),
     ("did not answer within", "broker.silent", ""),
+    # OpenSSL's words for the broker's certificate, then TLS's for what the broker says of ours.
+    (
+        "mismatch",
+        "broker.tls_failed",
+        "write the name that it is for, or give it one for this host",
+    ),
+    ("certificate has expired", "broker.tls_failed", "renew it at the broker"),
+    ("not yet valid", "broker.tls_failed", "compare the clocks of both machines"),
+    ("self-signed", "broker.tls_failed", _TRUST),
+    ("self signed", "broker.tls_failed", _TRUST),
+    ("local issuer", "broker.tls_failed", _TRUST),
+    ("certificate_required", "broker.tls_failed", f"it lets in only who has one; {_SHOW}"),
+    ("unknown_ca", "broker.tls_failed", f"it does not trust the authority of ours; {_SHOW}"),
+    ("certificate_expired", "broker.tls_failed", f"ours has expired; {_SHOW}"),
+    ("bad_certificate", "broker.tls_failed", f"it does not accept ours; {_SHOW}"),
+    ("certificate_unknown", "broker.tls_failed", f"it does not accept ours; {_SHOW}"),
     ("certificate", "broker.tls_failed", ""),
     ("tls", "broker.tls_failed", ""),
     ("ssl", "broker.tls_failed", ""),
