@@ -1,19 +1,17 @@
-"""TLS between real processes: `up --tls`, one's own certificates, and what is said of bad ones."""
+"""TLS between real processes: `up --tls`, one's own certificates, and what is said of bad ones.
 
-import ssl
-import threading
+Certificates are rotated in tests/attacks/test_tls_rotation.py.
+"""
+
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.servers.gatesync import LABEL, Place, Role, place, sequence_xml, until
-from tests.web.certificates import LOOPBACK, Authority, Pair
-from tests.web.test_tls import lay
+from tests.web.certificates import LOOPBACK, Authority
 
 
 @pytest.fixture
@@ -48,13 +46,6 @@ def publish(here: Place, file: str, **env: str) -> Any:
 def with_certificates(here: Place, **files: Path) -> None:
     lines = "".join(f'{name} = "{path}"\n' for name, path in files.items())
     here.config.write_text(f"{here.config.read_text()}[gatesync.tls]\n{lines}")
-
-
-def peer(port: int, ca: Path) -> bytes:
-    """The certificate that an HTTPS port shows."""
-    return ssl.PEM_cert_to_DER_cert(
-        ssl.get_server_certificate(("127.0.0.1", port), ca_certs=str(ca), timeout=30)
-    )
 
 
 def port_of(url: str) -> int:
@@ -171,57 +162,3 @@ def test_a_key_that_others_can_read_is_refused_by_name(here: Place, authority: A
         done = here.run(role, "--config", here.config)
         assert done.code == 2, done.err
         assert f"{pair.key}: others can access it (mode 0644)" in done.err
-
-
-def test_certificates_are_rotated_under_load_without_a_failed_request(
-    here: Place, authority: Authority, tmp_path: Path
-) -> None:
-    """Publisher and broker take them; the broker's process and connections stay."""
-    live = Pair(tmp_path / "live.pem", tmp_path / "live.key")
-    lay(authority.issue("first", *LOOPBACK), live)
-    with_certificates(here, certificate=live.certificate, key=live.key, ca=authority.file)
-    role = up(here)
-    assert publish(here, "a.xml").code == 0
-    (broker,) = role.children()
-    kept = connections(broker)
-    assert len(kept) == 2
-    failed: list[str] = []
-    answered, ended = [0], threading.Event()
-
-    def load() -> None:
-        context = ssl.create_default_context(cafile=str(authority.file))
-        while not ended.is_set():
-            try:
-                with urllib.request.urlopen(
-                    f"{here.publisher}/health/live", timeout=30, context=context
-                ) as answer:
-                    assert answer.status == 200
-                    answered[0] += 1
-            except OSError as error:
-                failed.append(str(error))
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        for number in range(3):  # twenty, with a shorter look: tests/web/test_tls.py
-            pair = authority.issue(f"next-{number}", *LOOPBACK)
-            lay(pair, live)
-            shown = ssl.PEM_cert_to_DER_cert(pair.certificate.read_text())
-            until(
-                lambda shown=shown: peer(port_of(here.publisher), authority.file) == shown,
-                "the publisher shows it",
-            )
-    finally:
-        ended.set()
-        thread.join()
-    assert failed == []
-    assert answered[0] > 10
-    assert role.children() == [broker]
-    assert connections(broker) == kept
-    log = here.data / "broker" / "nats-server.log"
-    until(lambda: "Reloaded" in log.read_text(), "the broker has read it")
-    assert publish(here, "b.xml").code == 0
-
-
-def connections(process: psutil.Process) -> set[Any]:
-    return {each.raddr for each in process.net_connections("tcp") if each.status == "ESTABLISHED"}
