@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from gatesync.artifacts.changes import ChangeSet, Cursor, Entry, Instruction
 from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest, digest_of
 from gatesync.artifacts.model import SUPER_TENANT, Identity
-from gatesync.artifacts.planning import Claim, Publish, Reference, Remove, SaveRequest
+from gatesync.artifacts.planning import Claim, Item, Publish, Reference, Remove, SaveRequest
 from gatesync.stores.store import Delta, Refused, SaveOutcome, Saver, Sign, read_manifest
 
 
@@ -61,12 +61,12 @@ def remove(name: str) -> Remove:
     return Remove(id_of(name))
 
 
-Items: TypeAlias = Sequence[Publish | Remove]
+Items: TypeAlias = Sequence[Item]
 
 
 def asked(
     labels: str | Sequence[str],
-    *items: Publish | Remove | Items,
+    *items: Item | Items,
     key: str = "",
     publisher: str = "p1",
     author: str = "",
@@ -76,7 +76,7 @@ def asked(
 ) -> SaveRequest:
     """A request: each item is a change set of one, each sequence of items a change set of all."""
     places = (labels,) if isinstance(labels, str) else tuple(labels)
-    sets = tuple((each,) if isinstance(each, Publish | Remove) else tuple(each) for each in items)
+    sets = tuple((each,) if isinstance(each, Item) else tuple(each) for each in items)
     return SaveRequest(
         labels=places,
         sets=sets,

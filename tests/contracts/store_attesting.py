@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from gatesync.artifacts.changes import ChangeSet, Entry, Head
+from gatesync.artifacts.planning import Renew
 from gatesync.artifacts.signatures import (
     Attestation,
     Signer,
@@ -14,7 +15,7 @@ from gatesync.artifacts.signatures import (
 )
 from gatesync.stores import store as stores
 from gatesync.stores.store import SaveOutcome, read_manifest
-from tests.contracts.saves import Bench, asked, publish, remove, saved
+from tests.contracts.saves import Bench, asked, held, id_of, publish, refused, remove, saved
 
 SIGNER = Signer(bytes(range(32)))
 OTHER = Signer(bytes(range(1, 33)))
@@ -86,6 +87,30 @@ class Attesting:
         for each in (*twice, again):
             assert each.change_sets == twice[0].change_sets
         assert again.repeated
+
+    async def test_what_stands_is_signed_anew(self, bench: Bench) -> None:
+        """Under a new revision, with the same bytes; who claims and needs what stays as it was."""
+        needy, needed = publish("A", needs=["seq"]), publish("B", "b", claims=["seq"])
+        await saved(bench, asked("Shop", [needy, needed], publish("C")))
+        _, before = await read_manifest(bench.store, "Shop")
+        renewals = [Renew(entry) for entry in before.values()]
+        [outcome] = await saved(bench, asked("Shop", renewals[:2]), sign=SIGNER.change_set)
+        [change_set] = outcome.change_sets
+        assert {change.entry.revision for change in change_set.changes} == {3}
+        [again] = await saved(bench, asked("Shop", renewals), sign=OTHER.change_set)
+        [rest] = again.change_sets  # of these, two have another revision by now
+        assert [change.entry.api_id for change in rest.changes] == [renewals[2].entry.api_id]
+        await bench.reopen()
+        head, entries = await proved(bench, "Shop")
+        assert (head.revision, head.digest) == (4, outcome.heads[0].digest)
+        assert {k: each.digest for k, each in entries.items()} == {
+            k: each.digest for k, each in before.items()
+        }
+        assert await held(bench, "Shop") == {"A": b"<api/>", "B": b"b", "C": b"<api/>"}
+        await refused(bench, asked("Shop", publish("D", claims=["seq"])))
+        await refused(bench, asked("Shop", remove("B")))
+        nothing = await saved(bench, asked("Shop", [Renew(before[id_of("A")])]))
+        assert nothing[0].change_sets == ()
 
     async def test_two_publishers_sign_with_keys_of_their_own(self, bench: Bench) -> None:
         for number, signer in enumerate((SIGNER, OTHER, SIGNER)):

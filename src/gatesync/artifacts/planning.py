@@ -6,7 +6,7 @@ into change sets or refuses it, and the store writes what was planned.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -16,11 +16,13 @@ from gatesync.artifacts.model import Identity
 
 __all__ = [
     "Claim",
+    "Item",
     "LabelState",
     "PlannedRequest",
     "Publish",
     "Reference",
     "Remove",
+    "Renew",
     "SaveRequest",
     "Unmet",
     "claim_key",
@@ -81,6 +83,19 @@ class Remove(msgspec.Struct, frozen=True):
     api_id: str
 
 
+class Renew(msgspec.Struct, frozen=True):
+    """Say once more that the label holds this entry, under a new revision, for a new signature.
+
+    Where the label holds anything else by then, be it the same bytes of another revision, it
+    writes nothing: whoever asks has looked at this one.
+    """
+
+    entry: Entry
+
+
+Item: TypeAlias = Publish | Remove | Renew
+
+
 class SaveRequest(msgspec.Struct, frozen=True):
     """One request: each inner tuple becomes one change set in each of the labels.
 
@@ -92,7 +107,7 @@ class SaveRequest(msgspec.Struct, frozen=True):
     """
 
     labels: tuple[str, ...]
-    sets: tuple[tuple[Publish | Remove, ...], ...]
+    sets: tuple[tuple[Item, ...], ...]
     key: str
     fingerprint: str
     published_at: int
@@ -240,7 +255,7 @@ def plan(
 def _plan_set(
     label: str,
     state: LabelState,
-    items: Sequence[Publish | Remove],
+    items: Sequence[Item],
     request: SaveRequest,
     identities: MutableMapping[str, Identity],
     problems: list[Problem],
@@ -253,9 +268,10 @@ def _plan_set(
     if len(named) != len(items):
         problems.append(Problem("one change set names the same api_id twice"))
         return None
-    pending = [item for item in items if not _is_held(state, item)]
+    pending = [item for item in items if _is_news(state, item)]
     for item in pending:  # frees every name first, so that artifacts of one set can swap them
-        _release(state, _api_id(item))
+        if not isinstance(item, Renew):
+            _release(state, _api_id(item))
     for item in pending:
         before = state.entries.get(_api_id(item))
         if isinstance(item, Remove):
@@ -269,11 +285,12 @@ def _plan_set(
             digest = digest.remove(before.api_id, before.digest)
             continue
         problems.extend(_of_others(item.entry, request))
-        problems.extend(_conflicts(label, state, item, identities))
         entry = msgspec.structs.replace(item.entry, revision=revision)
-        _claim(state, entry.api_id, item.claims)
-        state.references[entry.api_id] = frozenset(each.key for each in item.references)
-        identities[entry.api_id] = entry.identity
+        if isinstance(item, Publish):
+            problems.extend(_conflicts(label, state, item, identities))
+            _claim(state, entry.api_id, item.claims)
+            state.references[entry.api_id] = frozenset(each.key for each in item.references)
+            identities[entry.api_id] = entry.identity
         state.entries[entry.api_id] = entry
         changes.append(Change(Instruction.PUBLISH, entry))
         digest = digest.replace(entry.api_id, before.digest if before else None, entry.digest)
@@ -292,16 +309,18 @@ def _plan_set(
     )
 
 
-def _api_id(item: Publish | Remove) -> str:
+def _api_id(item: Item) -> str:
     return item.api_id if isinstance(item, Remove) else item.entry.api_id
 
 
-def _is_held(state: LabelState, item: Publish | Remove) -> bool:
-    """Whether a publish would change nothing."""
+def _is_news(state: LabelState, item: Item) -> bool:
+    """Whether there is something to write: not for a publish of what the label holds already."""
     if isinstance(item, Remove):
-        return False
+        return True
     before = state.entries.get(item.entry.api_id)
-    return before is not None and before.digest == item.entry.digest
+    if isinstance(item, Renew):
+        return before == item.entry
+    return before is None or before.digest != item.entry.digest
 
 
 def _of_others(entry: Entry, request: SaveRequest) -> Iterable[Problem]:
@@ -316,8 +335,11 @@ def _conflicts(
     entry = item.entry
     known = identities.get(entry.api_id)
     if known is not None and known != entry.identity:
+        # Whose it is, is told where this label holds it: not everybody may read the others.
+        here = state.entries.get(entry.api_id) is not None
+        whose = known if here else "another artifact, which this label does not hold"
         yield Problem(
-            f"api_id {entry.api_id} belongs to {known}; publish {entry.identity} "
+            f"api_id {entry.api_id} belongs to {whose}; publish {entry.identity} "
             "under an id of its own, or leave the id out",
             where=str(entry.identity),
         )

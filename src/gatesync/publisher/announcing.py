@@ -15,6 +15,7 @@ from gatesync.artifacts.planning import Publish, SaveRequest
 from gatesync.events.hub import EventHub, HubError, TooLarge
 from gatesync.events.messages import HeadsAnnounced, announce_change, encode
 from gatesync.publisher.pushing import Pusher
+from gatesync.publisher.signing import HeadIssuer, unsigned
 from gatesync.stores.store import SaveOutcome, Saver, StoreError
 
 __all__ = ["Announcer"]
@@ -37,6 +38,7 @@ class Announcer:
         heartbeat: seconds between heartbeats.
         wall_clock: seconds since 1970.
         clock: the monotonic clock.
+        issuer: signs the heads.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Announcer:
         heartbeat: float = 5.0,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        issuer: HeadIssuer | None = None,
     ) -> None:
         self.verification = ""
         self.failures = 0
@@ -63,6 +66,7 @@ class Announcer:
         self._heartbeat = heartbeat
         self._wall_clock = wall_clock
         self._clock = clock
+        self._issuer = issuer or HeadIssuer(unsigned)
         self._now = asyncio.Event()
 
     @property
@@ -127,7 +131,8 @@ class Announcer:
 
     def _encoded(self, heads: tuple[Head, ...]) -> bytes:
         now = int(self._wall_clock() * 1000)
-        return encode(HeadsAnnounced(heads, self._publisher, now, self.verification))
+        issued = tuple(self._issuer.issue_all(heads))
+        return encode(HeadsAnnounced(issued, self._publisher, now, self.verification))
 
     async def _announce(self, change_set: ChangeSet, contents: dict[str, bytes]) -> None:
         if self._hub is None and change_set.label not in self.pusher.labels:

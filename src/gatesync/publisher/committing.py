@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gatesync.artifacts.planning import Publish, SaveRequest
+from gatesync.publisher.signing import CurrentSigner, unsigned
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError
 
 __all__ = ["Committer"]
@@ -26,19 +27,24 @@ class Committer:
     Args:
         saver: where to save.
         saved: called with each request that was saved and its outcome, once it is durable.
+        signer: what signs each change set now.
 
     Attributes:
         store_error: why the last batch was not saved; empty when it was.
     """
 
     def __init__(
-        self, saver: Saver, saved: Callable[[SaveRequest, SaveOutcome], Awaitable[None]]
+        self,
+        saver: Saver,
+        saved: Callable[[SaveRequest, SaveOutcome], Awaitable[None]],
+        signer: CurrentSigner = unsigned,
     ) -> None:
         self.commits = 0
         self.saved_requests = 0
         self.store_error = ""
         self._saver = saver
         self._saved = saved
+        self._signer = signer
         self._waiting: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
         self._batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
         self._work = asyncio.Event()
@@ -87,8 +93,10 @@ class Committer:
     async def _commit(self, batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]]) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
+        signer = self._signer()
+        sign = signer.change_set if signer is not None else None
         try:
-            answers = await self._saver.save([request for request, _ in batch])
+            answers = await self._saver.save([request for request, _ in batch], sign=sign)
         except StoreError as error:
             self.store_error = str(error)
             _fail(batch, error)

@@ -30,6 +30,7 @@ from gatesync.publisher.requests import (
     prepare_plan,
 )
 from gatesync.publisher.rights import check_tenants
+from gatesync.publisher.signing import CurrentSigner, HeadIssuer, unsigned
 from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
@@ -73,6 +74,7 @@ class Publisher:
         book: keeps what the gateways report, for other publishers too; None for memory only.
         forget_after: seconds after which a gateway that is not heard is forgotten.
         wall_clock: seconds since 1970.
+        signer: what signs change sets, heads and confirmations now.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Publisher:
         book: ReceiptBook | None = None,
         forget_after: float = FORGET_SECONDS,
         wall_clock: Callable[[], float] = time.time,
+        signer: CurrentSigner = unsigned,
     ) -> None:
         self.saver = saver
+        self.issuer = HeadIssuer(signer, wall_clock)
         self.fleet = Fleet(heartbeat=heartbeat, wall_clock=wall_clock)
         self.announcer = Announcer(
             saver,
@@ -99,8 +103,9 @@ class Publisher:
             followed=lambda: self.fleet.labels(),
             heartbeat=heartbeat,
             wall_clock=wall_clock,
+            issuer=self.issuer,
         )
-        self.committer = Committer(saver, self.announcer.saved)
+        self.committer = Committer(saver, self.announcer.saved, signer)
         self.refused_reports = 0
         self._hub = hub
         self._id = publisher_id
@@ -110,6 +115,7 @@ class Publisher:
         self._forget_after = forget_after
         self._heartbeat = heartbeat
         self._wall_clock = wall_clock
+        self._signer = signer
 
     async def run(self) -> None:
         """Commit, announce, listen and compact until cancelled."""
@@ -187,7 +193,9 @@ class Publisher:
 
     async def confirm(self, label: str) -> Confirmation:
         """Confirm that the label's history, as it is now, is the right one; tell the gateways."""
-        confirmation = await self.saver.confirm(label, str(uuid.uuid4()))
+        signer = self._signer()
+        sign = signer.confirmation if signer is not None else None
+        confirmation = await self.saver.confirm(label, str(uuid.uuid4()), sign=sign)
         self.announcer.beat()
         return confirmation
 
