@@ -10,11 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gatesync.artifacts.signatures import Signer, Trust
 from gatesync.gateway import informer
 from gatesync.gateway.cache import CacheCounts
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
 from gatesync.gateway.informer import Pulse
 from gatesync.gateway.metrics import WHYS, GatewayMetrics
+from gatesync.gateway.verifying import Verifier
 from gatesync.publisher.audit_file import AuditFile
 from gatesync.publisher.audit_log import AuditLog
 from gatesync.publisher.audit_metrics import AuditCollector
@@ -71,7 +73,7 @@ def scraped(metrics: GatewayMetrics) -> Callable[..., float | None]:
 
 def test_the_page_names_everything_that_a_gateway_counts_and_nothing_else() -> None:
     metrics = GatewayMetrics()
-    metrics.watch(full_health, Pulse())
+    metrics.watch(full_health, Pulse(), Verifier(Trust([Signer(bytes(32)).key])))
     metrics.applied(1.0)
     assert exposed(metrics.registry) == documented("gatesync_gateway_")
 

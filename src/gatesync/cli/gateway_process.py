@@ -28,7 +28,7 @@ from gatesync.cli.broker_login import hub_opener
 from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
-from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of
+from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of, trust_of
 from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.cli.saving_locally import saved_locally
@@ -130,6 +130,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
             staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
             saved=engine if isinstance(engine, SavingEngine) else None,
+            trust=trust_of(settings),
         )
         app = agent.app()
         operators = Guard(
@@ -151,6 +152,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
                 admin_port=port,
                 home=str(gateway.home),
                 base_files=len(installation.files),
+                trusted_keys=[key.key_id for key in gateway.trusted_keys],
             )
             at_once = gateway.data_retrieval_mode is RetrievalMode.ASYNC
             # Its start, not its readiness: a node that drains has started all the same.

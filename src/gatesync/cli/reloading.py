@@ -1,4 +1,4 @@
-"""SIGHUP at a gateway: its labels and tenants are read anew, while it goes on serving."""
+"""SIGHUP at a gateway: its labels, tenants and trusted keys are read anew, while it serves on."""
 
 import asyncio
 import signal
@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 import structlog
 
+from gatesync.artifacts.signatures import Trust
 from gatesync.cli.notifying import reloading
 from gatesync.config import ConfigError, Settings
 from gatesync.gateway.agent import Agent
@@ -15,7 +16,7 @@ from gatesync.gateway.desired import Loads, loads_all
 from gatesync.gateway.tenants import tenant_filter
 from gatesync.web.client import HttpClient
 
-__all__ = ["ReadAgain", "follow_configuration", "loads_of"]
+__all__ = ["ReadAgain", "follow_configuration", "loads_of", "trust_of"]
 
 ReadAgain: TypeAlias = Callable[[], tuple[Settings, str]]
 """Reads the configuration and this node's token anew. Raises `ConfigError` or `OSError`."""
@@ -29,6 +30,12 @@ def loads_of(settings: Settings) -> Loads:
     return tenant_filter(tenants.tenants) if tenants.enable else loads_all
 
 
+def trust_of(settings: Settings) -> Trust | None:
+    """Whose signatures a gateway with these settings asks for; None for nobody's."""
+    keys = settings.gateway.trusted_keys
+    return Trust(keys) if keys else None
+
+
 async def follow_configuration(
     read_again: ReadAgain, settings: Settings, agent: Agent, client: HttpClient
 ) -> None:
@@ -36,6 +43,7 @@ async def follow_configuration(
     hung_up = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    trusted = settings.gateway.trusted_keys
     try:
         while True:
             await hung_up.wait()
@@ -48,14 +56,18 @@ async def follow_configuration(
                     _log.error("the configuration was not taken", reason=str(error))
                     continue
                 client.renew(token)
+                if told.gateway.trusted_keys != trusted:
+                    trusted = told.gateway.trusted_keys
+                    await agent.trust(trust_of(told))
+                    _log.info("other keys are trusted now", keys=[key.key_id for key in trusted])
                 await agent.follow(told.gateway.gateway_labels, loads_of(told))
                 labels = told.gateway.gateway_labels
                 if _rest(told) == _rest(settings):
                     _log.info("the configuration was read again", labels=labels)
                 else:
                     _log.warning(
-                        "of the configuration only labels, tenants and the token were taken; the "
-                        "other changes need a restart",
+                        "of the configuration only labels, tenants, trusted keys and the token "
+                        "were taken; the other changes need a restart",
                         labels=labels,
                     )
     finally:
@@ -65,6 +77,6 @@ async def follow_configuration(
 def _rest(settings: Settings) -> Settings:
     """The settings without what is taken while a gateway runs."""
     gateway = msgspec.structs.replace(
-        settings.gateway, gateway_labels=(), tenant_loading=None, token=None
+        settings.gateway, gateway_labels=(), tenant_loading=None, token=None, trusted_keys=()
     )
     return msgspec.structs.replace(settings, gateway=gateway)

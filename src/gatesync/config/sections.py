@@ -33,6 +33,7 @@ from gatesync.config.settings import (
     WhenStale,
 )
 from gatesync.config.tls import read_tls
+from gatesync.config.trusted_keys import read_trusted_keys
 from gatesync.secret import Secret
 
 __all__ = ["known_keys", "read_settings"]
@@ -165,6 +166,7 @@ def _gateway(reader: Reader, offset: int, folder: Path, heartbeat_ms: int) -> Ga
         home=_home(ours, folder),
         admin_token=admin_token,
         push_token=push_token,
+        trusted_keys=read_trusted_keys(reader),
         token=token,
         token_file=token_file,
     )
@@ -254,7 +256,7 @@ def known_keys() -> frozenset[str]:
     known: set[str] = set()
     documents: tuple[dict[str, Any], ...] = (
         {"apim": {"gateway": {"environment": [{}]}}},
-        {"database": {"apim_db": {}}},
+        {"database": {"apim_db": {}}, "gatesync": {"trusted_keys": [{}]}},
     )
     for document in documents:
         reader = Reader(document, {}, Placeholders(document, {}))

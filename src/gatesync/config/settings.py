@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from gatesync.artifacts.signatures import TrustedKey
 from gatesync.config.addresses import Address
 from gatesync.config.envoy import EnvoySettings
 from gatesync.config.problems import ConfigProblem
@@ -138,6 +139,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `home` is the folder of its installation, which has `repository` in it where a pack is laid.
     At most one of `token` and `token_file` is given; `read_secret_file` reads the latter.
+    Without `trusted_keys` no signatures are asked for.
     """
 
     enable: bool
@@ -162,6 +164,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_loading: TenantLoading
     admin_token: Secret | None
     push_token: Secret | None
+    trusted_keys: tuple[TrustedKey, ...]
     token: Secret | None
     token_file: Path | None
 

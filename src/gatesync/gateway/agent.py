@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from gatesync.artifacts.signatures import Trust
 from gatesync.engines.engine import Engine
 from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
 from gatesync.gateway.admin import admin_app
@@ -27,6 +28,7 @@ from gatesync.gateway.receiving import Inbox, Receiver
 from gatesync.gateway.reporting import Reporter, inventory_of
 from gatesync.gateway.staleness import StalenessRule
 from gatesync.gateway.starting import StartUp
+from gatesync.gateway.verifying import Verifier
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
 from gatesync.stores.wire import ReportAnswer
@@ -68,6 +70,7 @@ class Agent:
         forgive: told what an operator redeploys; None is everything.
         staleness: how old the last proof of a label may be, and what follows.
         saved: where artifacts are saved as files, too; None for nowhere.
+        trust: the keys that changes must be signed with; None asks for no signatures.
         admin_url: told to the publisher, for people.
         heartbeat: seconds.
     """
@@ -91,7 +94,9 @@ class Agent:
         forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         staleness: StalenessRule | None = None,
         saved: SavedTree | None = None,
+        trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         random: Iterator[float] | None = None,
     ) -> None:
         start = start or StartUp()
@@ -112,12 +117,20 @@ class Agent:
             clock=clock,
         )
         reads = retriever or HttpRetriever(client)
+        verifier = Verifier(trust, clock=clock, wall_clock=wall_clock)
         self.informer = self.reporter.informer = Informer(
             labels,
             reads,
             open_hub,
-            Deployment(Desired(labels, loads), engine, start.delay, EndpointRule(endpoint_type)),
+            Deployment(
+                Desired(labels, loads, verifier.why_not),
+                engine,
+                start.delay,
+                EndpointRule(endpoint_type),
+                verifier.why_not,
+            ),
             start=start,
+            verifier=verifier,
             cache=cache,
             inbox=self.inbox,
             loads=loads,
@@ -129,12 +142,13 @@ class Agent:
             lag_seconds=lag_seconds,
             on_applied=self.metrics.applied,
             clock=clock,
+            wall_clock=wall_clock,
         )
         if isinstance(reads, HttpRetriever):
             reads.on_wait = self.informer.wait_for_turn
         rule = staleness or StalenessRule()
         self._view = HealthView(node, engine, self.informer, rule, clock, saved)
-        self.metrics.watch(self._view.health, self.informer.pulse)
+        self.metrics.watch(self._view.health, self.informer.pulse, verifier)
 
     async def run(self) -> None:
         """Follow, report and answer verifications until cancelled."""
@@ -149,6 +163,10 @@ class Agent:
         await self.informer.follow(labels, loads)
         if dropped:
             self.reporter.renew()  # publishers forget what this node said of those labels
+
+    async def trust(self, trust: Trust | None) -> None:
+        """Trust other keys from now on; None asks for no signatures."""
+        await self.informer.trust(trust)
 
     def status(self) -> GatewayStatus:
         """How far this node is."""

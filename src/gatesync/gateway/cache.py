@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
+from gatesync.artifacts.signatures import Attestation
 from gatesync.gateway.cache_file import CacheFile, CacheInUseError, Found, UntrustedError
 from gatesync.gateway.cache_pending import Pending
 from gatesync.gateway.desired import Wanted
@@ -65,10 +66,12 @@ class Remembered(msgspec.Struct, frozen=True):
         labels: the logs that could be believed, whole; everything in them is `touched`.
         applied: what the engine had taken. It may name labels that are no longer followed, and
             entries that are older than the log's.
+        attestations: by label and epoch, where they were asked for; nobody has verified them.
     """
 
     labels: dict[str, LabelLog]
     applied: dict[str, Wanted]
+    attestations: dict[str, dict[str, list[Attestation]]] = {}
 
 
 @asynccontextmanager
@@ -132,20 +135,23 @@ class Cache:
         self._counts.dropped = self._pending.dropped
         return self._counts
 
-    async def load(self, labels: Collection[str] | None = None) -> Remembered:
+    async def load(
+        self, labels: Collection[str] | None = None, *, attested: bool = False
+    ) -> Remembered:
         """Read everything but contents; empty where there is nothing that can be believed.
 
         To be called once, before anything is noted. Go on with these very logs: they are read
         again when they are written. Labels other than those named are forgotten; None keeps all.
+        Attestations are read where they are asked for.
         """
         try:
-            loaded = await self._in_thread(partial(self._file.load, labels))
+            loaded = await self._in_thread(partial(self._file.load, labels, attested=attested))
         except _TROUBLE as error:
             self._fail(error)
             return Remembered({}, {})
         self._pending.loaded(loaded.labels.values(), loaded.applied)
         self._tell_damage(loaded)
-        return Remembered(loaded.labels, loaded.applied)
+        return Remembered(loaded.labels, loaded.applied, loaded.attestations)
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """Read canonical forms by digest, each verified (promise 8). What is missing is absent."""
@@ -184,6 +190,15 @@ class Cache:
         """
         self._pending.applied(applied, touched, contents)
         self._changed.set()
+
+    def attest(self, label: str, epoch: str, attestations: Collection[Attestation]) -> None:
+        """Note what proves these revisions of a label; it is forgotten when nothing needs it."""
+        self._pending.attest(label, epoch, attestations)
+        self._changed.set()
+
+    def unattested(self) -> Collection[str]:
+        """Labels whose attestations did not reach the disk, each told once: ask for them again."""
+        return self._pending.unattested()
 
     async def flush(self) -> bool:
         """Have everything written now; False if that could not be done."""

@@ -20,7 +20,15 @@ import msgspec
 
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError
-from gatesync.gateway.cache_rows import FORMAT, SCHEMA, DamagedError, RowReader, key_of
+from gatesync.artifacts.signatures import Attestation
+from gatesync.gateway.cache_rows import (
+    FORMAT,
+    SCHEMA,
+    SCHEMA_SINCE,
+    DamagedError,
+    RowReader,
+    key_of,
+)
 from gatesync.gateway.cache_writing import Batch, Rejected, write_batch
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import LabelLog, LogState
@@ -52,11 +60,15 @@ class UntrustedError(Exception):
 
 
 class Found(msgspec.Struct):
-    """What was read; `damaged` says what was there and not believed."""
+    """What was read; `damaged` says what was there and not believed.
+
+    `attestations` by label and epoch, where they were asked for.
+    """
 
     labels: dict[str, LabelLog] = {}
     applied: dict[str, Wanted] = {}
     contents: dict[str, bytes] = {}
+    attestations: dict[str, dict[str, list[Attestation]]] = {}
     damaged: list[str] = []
 
 
@@ -111,8 +123,10 @@ class CacheFile:
             os.truncate(path, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def load(self, labels: Collection[str] | None) -> Found:
+    def load(self, labels: Collection[str] | None, *, attested: bool = False) -> Found:
         """Read all but the contents, and forget other labels; None keeps every one.
+
+        Attestations are read where they are asked for.
 
         Raises:
             UntrustedError: there was a file, and now there is none.
@@ -139,6 +153,8 @@ class CacheFile:
                     rejected.applied.append(row[0])
                 else:
                     found.applied[wanted.entry.api_id] = wanted
+            if attested:
+                _read_attestations(db, reader, found)
             return found
 
     def contents(self, digests: Sequence[str]) -> Found:
@@ -217,6 +233,7 @@ class CacheFile:
             db.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * 4096}")
             if _format_of(db) == 0:
                 db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+            db.executescript(SCHEMA_SINCE)
         self._db, self._writable = db, True
 
     def _connect_to_read(self) -> bool:
@@ -288,6 +305,21 @@ def _log_in(db: sqlite3.Connection, reader: RowReader, label: str, state: LogSta
     question = "SELECT retained, api_id, body, sum FROM entry WHERE label = ?"
     held = reader.entries(label, db.execute(question, (label.encode(),)))
     return LabelLog.restored(label, state, *held)
+
+
+def _read_attestations(db: sqlite3.Connection, reader: RowReader, found: Found) -> None:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'attestation'").fetchone():
+        return  # written by an earlier version, on a disk that is read-only by now
+    for label in found.labels:
+        question = "SELECT epoch, body FROM attestation WHERE label = ? ORDER BY revision"
+        for row in db.execute(question, (label.encode(),)):
+            try:
+                epoch, attestation = reader.attestation(*row)
+            except DamagedError as error:
+                found.damaged.append(f"attestation of label {label!r}: {error}")
+            else:
+                held = found.attestations.setdefault(label, {})
+                held.setdefault(epoch, []).append(attestation)
 
 
 def _prepare(db: sqlite3.Connection) -> None:

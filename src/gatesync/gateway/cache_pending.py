@@ -8,6 +8,7 @@ was about is taken whole the next time.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
+from gatesync.artifacts.signatures import Attestation
 from gatesync.gateway.cache_writing import Batch, LabelPart
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import LabelLog
@@ -16,6 +17,7 @@ __all__ = ["Pending"]
 
 PENDING_BYTES: Final = 64 * 1024 * 1024  # of contents that wait to be written, or are being so
 SERVED_BYTES: Final = 8 * 1024 * 1024  # asked of the engine for one batch
+SUPERFLUOUS: Final = 1_000  # attestations that the file may hold for nothing before it is swept
 
 
 class Pending:
@@ -42,12 +44,16 @@ class Pending:
         self._bytes = 0  # of `_contents`, and of the batch that is being written
         self._lacking: dict[str, None] = {}  # api_ids whose contents the file lacks, in order
         self._asked: list[str] = []  # those in the batch that is being written
+        self._attestations: dict[tuple[str, str], dict[int, Attestation]] = {}
+        self._unattested: set[str] = set()
 
     @property
     def dirty(self) -> bool:
         """Whether there is anything to write."""
         labels = any(each.dirty for each in self._labels.values())
-        return labels or bool(self._forgotten or self._changed or self._lacking)
+        return labels or bool(
+            self._forgotten or self._changed or self._lacking or self._attestations
+        )
 
     def loaded(self, logs: Collection[LabelLog], applied: Mapping[str, Wanted]) -> None:
         """The file holds these logs, and this was applied.
@@ -97,6 +103,22 @@ class Pending:
             self._contents[digest] = content
             self._bytes += len(content)
 
+    def attest(self, label: str, epoch: str, attestations: Iterable[Attestation]) -> None:
+        """These prove revisions of a label."""
+        known = self._attestations.setdefault((label, epoch), {})
+        for each in attestations:
+            self._bytes += 0 if each.revision in known else _size(each)
+            known[each.revision] = each
+        if self._bytes > PENDING_BYTES:  # the disk is away: they are asked for again when it is not
+            self._drop_attestations()
+
+    def unattested(self) -> set[str]:
+        """Labels that lost attestations before they were written, once the disk takes them."""
+        if self._attestations:
+            return set()
+        lost, self._unattested = self._unattested, set()
+        return lost & self._labels.keys()
+
     def take(self) -> Batch:
         """Everything that is to be written, as of now. One batch at a time."""
         whole = self._changed and not self._stored
@@ -108,7 +130,10 @@ class Pending:
             whole=whole,
             contents=self._contents,
             served=self._ask_engine(),
+            attestations=self._attestations,
+            attested=self._attested(),
         )
+        self._attestations = {}
         self._stored = self._stored or whole  # unless it fails: what is touched now is noted
         self._changed = False
         self._touched, self._forgotten, self._contents = set(), set(), {}
@@ -119,6 +144,8 @@ class Pending:
         self._asked = []
         self._lacking.update(dict.fromkeys(lacking))
         self._bytes = sum(map(len, self._contents.values()))
+        for attestations in self._attestations.values():
+            self._bytes += sum(map(_size, attestations.values()))
 
     def not_written(self, batch: Batch) -> None:
         """The batch is not in the file: what it was about is taken whole next time."""
@@ -130,14 +157,40 @@ class Pending:
         self._changed = self._changed or bool(batch.contents)
         self._forgotten.update(batch.forgotten - self._labels.keys())
         self._contents = {**batch.contents, **self._contents}
+        for place, attestations in batch.attestations.items():
+            self._attestations[place] = {**attestations, **self._attestations.get(place, {})}
         self._lacking.update(dict.fromkeys(self._asked))
         self.written(())
 
     def lost(self) -> None:
         """The file is gone: everything is to be written."""
         self._applied_again()
+        self._unattested.update(self._labels)
         for each in self._labels.values():
             each.write_again()
+
+    def _attested(self) -> dict[str, frozenset[int]]:
+        """Which revisions are needed of labels for which many more may lie in the file."""
+        for (label, _), attestations in self._attestations.items():
+            if label in self._labels:
+                self._labels[label].attested += len(attestations)
+        found: dict[str, frozenset[int]] = {}
+        for label, followed in self._labels.items():
+            log = followed.log
+            if log.cursor is None or followed.attested <= SUPERFLUOUS + len(log.entries):
+                continue
+            followed.attested = 0
+            held = {each.revision for each in (*log.entries.values(), *log.retained.values())}
+            served = (each.entry.revision for each in self._applied.values() if each.label == label)
+            found[label] = frozenset({log.cursor.revision, *held, *served})
+        return found
+
+    def _drop_attestations(self) -> None:
+        self._unattested.update(label for label, _ in self._attestations)
+        for attestations in self._attestations.values():
+            self._bytes -= sum(map(_size, attestations.values()))
+        self._attestations = {}
+        self.dropped += 1
 
     def _applied_again(self) -> None:
         self._stored, self._changed = False, True
@@ -165,6 +218,7 @@ class _Followed:
     def __init__(self, log: LabelLog, *, stored: bool) -> None:
         self.log = log
         self.dirty = False
+        self.attested = 0  # attestations that were written since the superfluous ones were removed
         self._stored = stored  # the file differs from it in `_touched` only
         self._touched: set[str] = set()
         self._loaded = log.state() if stored else None  # until it is touched
@@ -193,3 +247,8 @@ class _Followed:
         """Have all of it written."""
         self._stored, self.dirty = False, True
         self._touched.clear()
+
+
+def _size(attestation: Attestation) -> int:
+    """Its bytes in memory, more or less."""
+    return len(attestation.leaves) + 500

@@ -2,6 +2,7 @@
 
     label    a log's state                      entry    its entries, and those that it retains
     applied  what the engine took               content  canonical forms by digest
+    attestation  what proves that a revision was signed, where the node asks for that
 
 A row whose checksum does not come out is not believed: a label digest covers api_ids and digests,
 and would not notice that, say, an entry's context was damaged. A content has its digest.
@@ -14,18 +15,21 @@ from zlib import crc32
 import msgspec
 
 from gatesync.artifacts.changes import Entry
+from gatesync.artifacts.signatures import Attestation
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import LogState
 
 __all__ = [
     "FORMAT",
     "SCHEMA",
+    "SCHEMA_SINCE",
     "AppliedRow",
     "DamagedError",
     "EntryRow",
     "LabelRow",
     "RowReader",
     "applied_row",
+    "attestation_row",
     "entry_row",
     "key_of",
     "label_row",
@@ -52,18 +56,27 @@ CREATE TABLE content (
     id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, body BLOB NOT NULL
 );
 """
+SCHEMA_SINCE: Final = """
+CREATE TABLE IF NOT EXISTS attestation (
+    label BLOB, epoch BLOB, revision INTEGER, body BLOB NOT NULL,
+    PRIMARY KEY (label, epoch, revision)
+) WITHOUT ROWID;
+"""
+"""What came later, and earlier versions do not look at. It needs no checksum: it is signed."""
 # Contents lie in the order they came, behind a narrow index: to keep them in the order of their
 # digests takes twice the time to write, and three times to read.
 
 LabelRow: TypeAlias = tuple[bytes, bytes, int]
 EntryRow: TypeAlias = tuple[bytes, int, bytes, bytes, bytes, int]
 AppliedRow: TypeAlias = tuple[bytes, bytes, bytes, bytes, int]
+AttestationRow: TypeAlias = tuple[bytes, bytes, int, bytes]
 
 _LABEL, _ENTRY, _RETAINED, _APPLIED = range(4)  # so that no row passes for one of another kind
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _states: Final = msgspec.msgpack.Decoder(LogState)
 _entries: Final = msgspec.msgpack.Decoder(Entry)
+_attestations: Final = msgspec.msgpack.Decoder(Attestation)
 
 
 class DamagedError(ValueError):
@@ -94,6 +107,12 @@ def applied_row(wanted: Wanted) -> AppliedRow:
     body = _encoder.encode(entry)
     total = crc32(body, crc32(name, _APPLIED))
     return entry.api_id.encode(), name, key_of(entry.digest), body, total
+
+
+def attestation_row(label: str, epoch: str, attestation: Attestation) -> AttestationRow:
+    """The row of an attestation."""
+    body = _encoder.encode(attestation)
+    return label.encode(), epoch.encode(), attestation.revision, body
 
 
 class RowReader:
@@ -129,6 +148,13 @@ class RowReader:
                 raise DamagedError(f"entry {api_id!r}: {error}") from error
             held[retained][entry.api_id] = entry
         return held
+
+    def attestation(self, epoch: bytes, body: bytes) -> tuple[str, Attestation]:
+        """An attestation and its epoch. It is to be verified before it proves anything."""
+        try:
+            return epoch.decode(), _attestations.decode(body)
+        except _UNREADABLE as error:
+            raise DamagedError(str(error)) from error
 
     def applied(self, api_id: bytes, name: bytes, body: bytes, total: int) -> Wanted:
         """What the engine took."""

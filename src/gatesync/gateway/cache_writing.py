@@ -11,7 +11,14 @@ import msgspec
 
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
-from gatesync.gateway.cache_rows import applied_row, entry_row, key_of, label_row
+from gatesync.artifacts.signatures import Attestation
+from gatesync.gateway.cache_rows import (
+    applied_row,
+    attestation_row,
+    entry_row,
+    key_of,
+    label_row,
+)
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.log import LogState
 
@@ -41,6 +48,8 @@ class Batch(msgspec.Struct, frozen=True):
         whole: `applied` is all that there is.
         contents: verified, by digest.
         served: by digest; not verified yet.
+        attestations: by label and epoch.
+        attested: of these labels, of which revisions attestations are still needed.
     """
 
     labels: tuple[LabelPart, ...] = ()
@@ -49,6 +58,8 @@ class Batch(msgspec.Struct, frozen=True):
     whole: bool = False
     contents: Mapping[str, bytes] = {}
     served: Mapping[str, bytes] = {}
+    attestations: Mapping[tuple[str, str], Mapping[int, Attestation]] = {}
+    attested: Mapping[str, frozenset[int]] = {}
 
 
 class Rejected(msgspec.Struct):
@@ -105,9 +116,11 @@ class _Writing:
             self._remove(rejected)
         for label in batch.forgotten:
             self._forget(label)
+            self._db.execute("DELETE FROM attestation WHERE label = ?", (label.encode(),))
         for part in batch.labels:
             self._write_label(part)
         self._write_applied(batch)
+        self._write_attestations(batch)
         for digest, content in batch.contents.items():
             self._write_content(key_of(digest), content)
         for digest, content in batch.served.items():
@@ -128,6 +141,7 @@ class _Writing:
         for name in rejected.labels:
             self._db.execute("DELETE FROM label WHERE name IS ?", (name,))
         self._db.execute("DELETE FROM entry WHERE label NOT IN (SELECT name FROM label)")
+        self._db.execute("DELETE FROM attestation WHERE label NOT IN (SELECT name FROM label)")
         for api_id in rejected.applied:
             self._db.execute("DELETE FROM applied WHERE api_id IS ?", (api_id,))
         for digest in rejected.contents:
@@ -171,6 +185,16 @@ class _Writing:
                     self._db.execute("REPLACE INTO applied VALUES (?, ?, ?, ?, ?)", row)
             elif self._moves(before, None):
                 self._db.execute("DELETE FROM applied WHERE api_id = ?", key)
+
+    def _write_attestations(self, batch: Batch) -> None:
+        for (label, epoch), each in batch.attestations.items():
+            rows = [attestation_row(label, epoch, attestation) for attestation in each.values()]
+            self._db.executemany("REPLACE INTO attestation VALUES (?, ?, ?, ?)", rows)
+        for label, revisions in batch.attested.items():
+            name = label.encode()
+            found = self._db.execute("SELECT revision FROM attestation WHERE label = ?", (name,))
+            gone = [(name, revision) for (revision,) in found if revision not in revisions]
+            self._db.executemany("DELETE FROM attestation WHERE label = ? AND revision = ?", gone)
 
     def _moves(self, before: tuple[bytes, int] | None, after: tuple[bytes, int] | None) -> bool:
         """Whether a row changes, given its digest and checksum before and after."""

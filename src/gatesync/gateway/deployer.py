@@ -20,7 +20,9 @@ from gatesync.gateway.cache import Cache
 from gatesync.gateway.deployment import Deployment, Missing, rank_of
 from gatesync.gateway.desired import Desired, Loads, Wanted
 from gatesync.gateway.log import LabelLog
+from gatesync.gateway.proving import judge_remembered
 from gatesync.gateway.starting import StartUp
+from gatesync.gateway.verifying import Verifier
 from gatesync.gateway.waiting import wait_for
 from gatesync.stores.batching import in_batches, in_shared_batches
 from gatesync.stores.store import Retriever, StoreError
@@ -53,6 +55,7 @@ class Deployer:
         retriever: where contents are read that the cache does not have.
         cache: the node's own disk; None for a node without.
         start: how it starts.
+        verifier: what the node trusts.
         on_settled: called after each change of the deployment, with the labels and the
             microseconds it took, to report it.
         on_store_failed: called with what a failed read of contents said.
@@ -63,7 +66,8 @@ class Deployer:
 
     Attributes:
         leaving: logs that the node follows no more, still served until the others were processed.
-        proven: labels that the store or a publisher said something about, since the start.
+        heard: labels that the store or a publisher said something about, since the start.
+        proven: those of them that were proved to be in step.
         processed: whether each first list was processed. It stays so: a node that waits for the
             bytes of a later change serves all it did before.
         moved: set, and made anew, at each change.
@@ -78,6 +82,7 @@ class Deployer:
         retriever: Retriever,
         cache: Cache | None,
         start: StartUp,
+        verifier: Verifier,
         *,
         on_settled: Callable[[Collection[str], int], None],
         on_store_failed: Callable[[BaseException], None],
@@ -87,6 +92,7 @@ class Deployer:
         random: Iterator[float],
     ) -> None:
         self.leaving: dict[str, LabelLog] = {}
+        self.heard: set[str] = set()
         self.proven: set[str] = set()
         self.processed = False
         self.moved = asyncio.Event()
@@ -97,6 +103,7 @@ class Deployer:
         self._retriever = retriever
         self._cache = cache
         self._start = start
+        self._verifier = verifier
         self._on_settled = on_settled
         self._on_store_failed = on_store_failed
         self._loads = loads
@@ -141,7 +148,12 @@ class Deployer:
         """
         if self._cache is None:
             return
-        remembered = await self._cache.load()
+        loaded = await self._cache.load(attested=self._verifier.trust is not None)
+        remembered = await judge_remembered(self._verifier, loaded)
+        for label in loaded.labels.keys() - remembered.labels.keys() - self._logs.keys():
+            self._cache.forget(label)
+        if dropped := loaded.applied.keys() - remembered.applied.keys():
+            self._cache.applied(self._deployment.applied, dropped, {})
         for label, log in remembered.labels.items():
             if label in self._logs:
                 self._logs[label] = log
@@ -349,7 +361,7 @@ class Deployer:
         now, untried = self._clock(), self._untried()
         unread = {each for each in self._logs if each not in self._settled}
         if not self._start.from_cache:
-            unread |= self._logs.keys() - self.proven
+            unread |= self._logs.keys() - self.heard
         if untried:
             unread.add(CONTENTS)
         self.processed = self.processed or not unread
@@ -368,7 +380,8 @@ class Deployer:
 
     def _desire(self) -> None:
         """Decide anew by the labels and tenants of now."""
-        desired = Desired((*self._logs, *self.leaving), self._loads)
+        labels = (*self._logs, *self.leaving)
+        desired = Desired(labels, self._loads, self._verifier.why_not)
         for log in (*self._logs.values(), *self.leaving.values()):
             if not self._resumed:
                 break  # what this node remembers is not acted on yet

@@ -41,12 +41,16 @@ _FIRST_THAT_NOBODY_NEEDS: Final = DEPLOY_ORDER["message-processor"]
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An artifact that was set aside. `next_try` is on the node's monotonic clock, in seconds."""
+    """An artifact that was set aside. `next_try` is on the node's monotonic clock, in seconds.
+
+    What is `doubted` was not tried: it is not signed as it must be.
+    """
 
     wanted: Wanted
     reason: str
     attempt: int
     next_try: float
+    doubted: bool = False
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class Deployment:
         engine: what to deploy into.
         delay: how long what the engine refuses is left alone.
         rule: which APIs fit this gateway's type; all if it is not given.
+        why_not: why a label's entry is not to be deployed; empty where it may be.
 
     Attributes:
         desired: what the labels want; change it through `put`.
@@ -79,7 +84,12 @@ class Deployment:
     """
 
     def __init__(
-        self, desired: Desired, engine: Engine, delay: Delay, rule: EndpointRule | None = None
+        self,
+        desired: Desired,
+        engine: Engine,
+        delay: Delay,
+        rule: EndpointRule | None = None,
+        why_not: Callable[[str, Entry], str] = lambda _label, _entry: "",
     ) -> None:
         self.desired = desired
         self.applied: dict[str, Wanted] = {}
@@ -93,6 +103,7 @@ class Deployment:
         self._engine = engine
         self._delay = delay
         self._rule = rule or EndpointRule()
+        self._why_not = why_not
         self._unsettled: set[str] = set()
         self._doubtful: set[str] = set()  # what the engine may not hold as `applied` says
         self._overdue: set[str] = set()  # what the engine could not undeploy
@@ -117,7 +128,7 @@ class Deployment:
         case = self.desired.decide(api_id)
         if case is None:
             self._rule.forget(api_id)
-        elif isinstance(case, Wanted):
+        elif isinstance(case, Wanted) and not self._why_not(case.label, case.entry):
             content = contents.get(case.entry.digest) if contents else None
             reason = self._rule.why_not(case.entry, content)
             return Skipped(case.label, case.entry, reason) if reason else case
@@ -157,7 +168,7 @@ class Deployment:
                 continue
             self._stop_going(api_id)
             self._overdue.discard(api_id)
-            if self._is_settled(wanted, now):
+            if self._is_doubted(wanted, now, random) or self._is_settled(wanted, now):
                 continue
             content = contents.get(wanted.entry.digest) or self._own(wanted.entry)
             if content is None or self._waits_for_others(wanted.entry):
@@ -353,6 +364,21 @@ class Deployment:
         self.going.discard(api_id)
         self._let_go.discard(api_id)
 
+    def _is_doubted(self, wanted: Wanted, now: float, random: Iterator[float]) -> bool:
+        """Whether it may not be deployed (promise 8). What was served before it serves on."""
+        api_id = wanted.entry.api_id
+        failure = self.failed.get(api_id)
+        reason = self._why_not(wanted.label, wanted.entry)
+        if not reason:
+            if failure is not None and failure.doubted:
+                del self.failed[api_id]  # what is signed by now deserves a try at once
+            return False
+        self._stop_waiting(api_id)
+        same = failure is not None and (failure.wanted, failure.reason) == (wanted, reason)
+        if not same or failure is None or failure.next_try <= now:
+            self._set_aside(wanted, reason, now, random, doubted=True)
+        return True
+
     def _is_settled(self, wanted: Wanted, now: float) -> bool:
         api_id, digest = wanted.entry.api_id, wanted.entry.digest
         applied = self.applied.get(api_id)
@@ -430,9 +456,17 @@ class Deployment:
                 self.applied[api_id] = wanted
                 self.changed.add(api_id)
 
-    def _set_aside(self, wanted: Wanted, reason: str, now: float, random: Iterator[float]) -> None:
+    def _set_aside(
+        self,
+        wanted: Wanted,
+        reason: str,
+        now: float,
+        random: Iterator[float],
+        *,
+        doubted: bool = False,
+    ) -> None:
         before = self.failed.get(wanted.entry.api_id)
         same = before is not None and before.wanted.entry.digest == wanted.entry.digest
         attempt = before.attempt + 1 if before is not None and same else 1
         next_try = now + self._delay(attempt, next(random))
-        self.failed[wanted.entry.api_id] = Failure(wanted, reason, attempt, next_try)
+        self.failed[wanted.entry.api_id] = Failure(wanted, reason, attempt, next_try, doubted)

@@ -49,11 +49,19 @@ class Desired:
     Args:
         labels: the node's labels, the preferred first.
         loads: which tenants are loaded; all if it is not given.
+        why_not: why a label's entry is doubted, see `gateway.verifying`; empty where it is not.
     """
 
-    def __init__(self, labels: Sequence[str], loads: Loads = loads_all) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        loads: Loads = loads_all,
+        why_not: Callable[[str, Entry], str] = lambda _label, _entry: "",
+    ) -> None:
         self._labels = tuple(labels)
         self._loads = loads
+        self._why_not = why_not
+        self._doubted: set[_Candidate] = set()
         self._entries: dict[_Candidate, Entry] = {}
         self._slots: dict[_Key, list[_Candidate]] = {}
 
@@ -68,15 +76,18 @@ class Desired:
         affected = {api_id}
         old = self._entries.pop(candidate, None)
         if old is not None:
-            for key in _keys(old):
+            for key in self._keys(candidate, old):
                 slot = self._slots[key]
                 slot.remove(candidate)
                 affected.update(other for _, other in slot)
                 if not slot:
                     del self._slots[key]
+        self._doubted.discard(candidate)
         if entry is not None:
             self._entries[candidate] = entry
-            for key in _keys(entry):
+            if self._why_not(label, entry):
+                self._doubted.add(candidate)
+            for key in self._keys(candidate, entry):
                 slot = self._slots.setdefault(key, [])
                 insort(slot, candidate)
                 affected.update(other for _, other in slot)
@@ -89,6 +100,8 @@ class Desired:
             return None
         candidate = slot[0]
         entry = self._entries[candidate]
+        if candidate in self._doubted:
+            return Wanted(self._label(candidate), entry)
         if not self._loads(entry.tenant):
             reason = f"tenant {entry.tenant} is not loaded here (tenant_loading)"
             return Skipped(self._label(candidate), entry, reason)
@@ -103,6 +116,10 @@ class Desired:
     def api_ids(self) -> Iterator[str]:
         """Every api_id that any label names."""
         return (key[1] for key in self._slots if key[0] == "id")
+
+    def _keys(self, candidate: _Candidate, entry: Entry) -> Iterable[_Key]:
+        """Where it stands. What is doubted must shadow nothing by a name that it may not have."""
+        return (("id", entry.api_id),) if candidate in self._doubted else _keys(entry)
 
     def _label(self, candidate: _Candidate) -> str:
         return self._labels[candidate[0] // 2]

@@ -48,7 +48,8 @@ class LabelStatus(msgspec.Struct, frozen=True, kw_only=True):
     change was tried. The label has `desired` artifacts, which are the sum of the four counts: those
     that are `skipped` are not to be served here, for another label is preferred, their tenant is
     not loaded, or the operator said so. `proof_age_ms` is the time since it was last proved to be
-    in step; None where it was not since the node started.
+    in step; None where it was not since the node started. `untrusted` says why what the store
+    answers is not taken, where it is not signed as it must be.
     """
 
     label: str
@@ -63,6 +64,7 @@ class LabelStatus(msgspec.Struct, frozen=True, kw_only=True):
     held_removals: int = 0
     proof_age_ms: int | None = None
     stale: bool = False
+    untrusted: str = ""
 
 
 class SavedTree(Protocol):
@@ -194,7 +196,7 @@ class HealthView:
             label: None if (proof := informer.proofs.get(label)) is None else max(0.0, now - proof)
             for label in informer.logs
         }
-        readiness = readiness_of(informer.ready, ages, self._rule)
+        readiness = readiness_of(informer.ready, ages, self._rule, informer.verifier.answers)
         return {
             "node": self._node,
             "ready": readiness.ready,
@@ -232,6 +234,7 @@ class HealthView:
             held_removals=len(log.retained),
             proof_age_ms=None if age is None else int(age * 1000),
             stale=is_stale(age, self._rule.max_seconds),
+            untrusted=self._informer.verifier.answers.get(label, ""),
         )
 
 

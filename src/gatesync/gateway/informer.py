@@ -12,17 +12,17 @@ leads to the store (promise 1).
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import structlog
 
 from gatesync.artifacts.changes import ChangeSet, Cursor, Head
-from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.errors import FormatError
+from gatesync.artifacts.signatures import Attestation, Trust, UntrustedError
 from gatesync.events.hub import EventHub, Listener, Lost
 from gatesync.events.messages import (
     ChangeAnnounced,
@@ -37,10 +37,13 @@ from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.desired import Loads, loads_all
 from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
+from gatesync.gateway.pulling import REFUSED_SECONDS, Puller, UntrustedAnswerError
+from gatesync.gateway.pulse import Pulse
 from gatesync.gateway.receiving import Inbox
 from gatesync.gateway.starting import Mode, StartUp
+from gatesync.gateway.verifying import Verifier
 from gatesync.gateway.waiting import wait_for
-from gatesync.stores.store import Behind, Forbidden, Retriever, StoreError, TooOld, read_manifest
+from gatesync.stores.store import Forbidden, Retriever, StoreError
 
 __all__ = ["Informer", "Pulse"]
 
@@ -52,22 +55,8 @@ _log = structlog.get_logger("gatesync.gateway")
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub | None]]
 
 
-class Pulse(msgspec.Struct):
-    """Counts and times that status and metrics show. Times are on the monotonic clock."""
-
-    events: int = 0
-    pushed: int = 0
-    refused_events: int = 0
-    lost: int = 0
-    pulls: int = 0
-    lists: int = 0
-    head_queries: int = 0
-    turns_waited: int = 0
-    store_failures: int = 0
-    why: Counter[str] = msgspec.field(default_factory=Counter)  # of pulls and lists
-    store_error: str = ""
-    heard: float = float("-inf")
-    turn: float = float("-inf")  # when a publisher that was busy has time for this node
+_Heard: TypeAlias = tuple[ChangeAnnounced, Attestation | None]
+"""An event, verified, and what is kept of its signature."""
 
 
 class _Pull(msgspec.Struct):
@@ -77,7 +66,7 @@ class _Pull(msgspec.Struct):
     why: str = ""
     running: bool = False
     overflowed: bool = False
-    events: deque[ChangeAnnounced] = msgspec.field(default_factory=deque)
+    events: deque[_Heard] = msgspec.field(default_factory=deque)
     poke: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
@@ -92,6 +81,7 @@ class Informer:
         start: how this node starts, and how long it waits before it tries again.
         cache: what it keeps on its own disk; None for nothing.
         inbox: where events come in that publishers push; None where none can.
+        verifier: what this node trusts; without one it asks for no signatures.
         loads: which tenants are loaded.
         forgive: told what an operator redeploys; None is everything.
         on_applied: called with the seconds from publish to applied, of changes that events brought.
@@ -118,6 +108,7 @@ class Informer:
         start: StartUp | None = None,
         cache: Cache | None = None,
         inbox: Inbox | None = None,
+        verifier: Verifier | None = None,
         loads: Loads = loads_all,
         forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         lag_seconds: float = 0.0,
@@ -131,6 +122,7 @@ class Informer:
         self.deployment = deployment
         self.hub: EventHub | None = None
         self.cache = cache
+        self.verifier = verifier or Verifier()
         self._retriever = retriever
         self._open_hub = open_hub
         self._inbox = inbox
@@ -146,8 +138,12 @@ class Informer:
         self._under_way: deque[ChangeSet] = deque(maxlen=PENDING_EVENTS)
         self._relabelled = asyncio.Event()
         self._tasks: asyncio.TaskGroup
+        self._puller = Puller(
+            retriever, self.verifier, self._lag, cache, self.pulse,
+            on_read=self._prove, clock=clock,
+        )  # fmt: skip
         self._deployer = Deployer(
-            self.logs, deployment, retriever, cache, self._start,
+            self.logs, deployment, retriever, cache, self._start, self.verifier,
             on_settled=on_settled, on_store_failed=self._store_failed, loads=loads,
             forgive=forgive, clock=clock, random=random,
         )  # fmt: skip
@@ -192,7 +188,21 @@ class Informer:
             self._tasks.create_task(self._beat(), name="heartbeat")
             self._tasks.create_task(self._look_elsewhere(), name="look elsewhere")
             for label in self.logs:
-                self._want(label, Decision.PULL, "start")
+                doubtful = label in self.verifier.doubted()
+                self._want(label, Decision.LIST if doubtful else Decision.PULL, "start")
+
+    async def trust(self, trust: Trust | None) -> None:
+        """Trust other keys from now on: what is known is judged anew, and serves meanwhile."""
+        self.verifier.renew(trust)
+        for label, pull in self._pulls.items():
+            if pull.events:
+                pull.events.clear()
+                pull.overflowed = True
+            if trust is not None:
+                self._want(label, Decision.LIST, "keys")
+                continue
+            self.verifier.trust_nobody(self.logs[label])
+            await self._deployer.settle(self.logs[label], {}, self._clock())
 
     async def heal(self, drifted: Collection[str], stray: Collection[str]) -> None:
         """Deploy again what the engine does not hold as it was, and evict what nobody wanted."""
@@ -212,6 +222,7 @@ class Informer:
         await self._deployer.follow(labels, loads)
         for label in before - self.logs.keys():
             self.proofs.pop(label, None)
+            self.verifier.forget(label)
             pull = self._pulls.pop(label)
             pull.decision = None
             pull.poke.set()
@@ -243,19 +254,23 @@ class Informer:
                     self._want(label, Decision.ASK, "reconnect")
                 continue
             with contextlib.suppress(FormatError):  # counted and logged
-                await self._hear_message(message)
+                await self._hear_message(message, "event")
 
     async def _hear_pushed(self, inbox: Inbox) -> None:
         while True:
             pushed = await inbox.next()
             self.pulse.pushed += 1
             try:
-                pushed.made(await self._hear_message(pushed.message))
+                pushed.made(await self._hear_message(pushed.message, "push"))
             except FormatError as error:
                 pushed.refused(error)
 
-    async def _hear_message(self, message: bytes) -> MadeOf:
-        """Act on an event, whichever way it came. Raises `FormatError` for what is none."""
+    async def _hear_message(self, message: bytes, way: str) -> MadeOf:
+        """Act on an event, whichever way it came.
+
+        Raises:
+            FormatError: it is none, or is not signed as it must be.
+        """
         try:
             announcement = decode_announcement(message)
         except FormatError as error:
@@ -265,32 +280,44 @@ class Informer:
         self.pulse.events += 1
         if isinstance(announcement, HeadsAnnounced):
             return self._hear_heads(announcement.heads, announcement.verification)
-        if announcement.change_set.label not in self.logs:
+        change_set = announcement.change_set
+        if change_set.label not in self.logs:
             return MadeOf.NOT_MINE
-        return await self._hear_change(announcement)
+        try:
+            return await self._hear_change(announcement)
+        except UntrustedError as error:
+            self.verifier.refuse(way, change_set.label, change_set.revision, error)
+            raise FormatError(f"this node does not take it: {error}") from error
 
     async def _hear_change(self, announced: ChangeAnnounced) -> MadeOf:
         started = self._clock()
         change_set = announced.change_set
         log, pull = self.logs[change_set.label], self._pulls[change_set.label]
-        decision = log.offer_change_set(change_set)
-        if decision is not Decision.OLD:
-            self._lag.hear(log.label, change_set.head.cursor)
-        if decision is Decision.TAKEN:
-            self._prove(log.label, started)
-            await self._take(log, announced)
-            return MadeOf.TAKEN
+        decision = log.judge_change_set(change_set)
         if decision is Decision.OLD:
             return MadeOf.KNOWN  # promise 7
+        attestation = self.verifier.change_set(change_set)  # promise 8: before anything moves
+        self._lag.hear(log.label, change_set.head.cursor)
+        if decision is Decision.TAKEN:
+            log.take_change_set(change_set)
+            self._prove(log, change_set.head, started)
+            await self._take(log, announced, attestation)
+            return MadeOf.TAKEN
         if pull.running:
-            self._keep(pull, announced)
+            self._keep(pull, announced, attestation)
         else:
             self._want(log.label, decision, "event-gap")
         return MadeOf.ASKING
 
-    async def _take(self, log: LabelLog, announced: ChangeAnnounced) -> None:
+    async def _take(
+        self, log: LabelLog, announced: ChangeAnnounced, attestation: Attestation | None
+    ) -> None:
         """Deploy what an event brought, and note how long the way from the publisher was."""
         started, change_set = self._clock(), announced.change_set
+        if attestation is not None:
+            self.verifier.took(log.label, change_set.changes)
+            if self.cache is not None:
+                self.cache.attest(log.label, change_set.epoch, [attestation])
         self._under_way.append(change_set)
         await self._deployer.settle(log, self._contents(announced), started)
         while self._under_way and self._has_applied(self._under_way[0]):
@@ -305,29 +332,32 @@ class Informer:
 
     def _hear_heads(self, heads: Iterable[Head], verification: str) -> MadeOf:
         """Take a heartbeat. Only one that fits is a proof; nothing is removed on its word."""
-        now, made = self._clock(), MadeOf.NOT_MINE
+        now, made, honest = self._clock(), MadeOf.NOT_MINE, self.verifier.trust is None
         for head in heads:
             log = self.logs.get(head.label)
             if log is None:
                 continue
             if made is MadeOf.NOT_MINE:
                 made = MadeOf.KNOWN
-            decision = log.offer_head(head)
+            if not self.verifier.believes(head, log):
+                continue
+            honest = True
+            decision = log.offer_head(self.verifier.counted(head))
             if decision is Decision.TAKEN:
                 self.pulse.heard = now
                 self._lag.settle(log.label, head.cursor)
-                self._in_step(log, now)
+                self._in_step(log, head, now)
             elif decision is not Decision.OLD:
                 self._lag.hear(log.label, head.cursor)
                 self._want(log.label, decision, "heartbeat")
                 made = MadeOf.ASKING
-        if verification:
+        if verification and honest:
             self._on_verification(verification)
         return made
 
     async def _beat(self) -> None:
         """Ask for heads when no heartbeat came, and retry what was set aside."""
-        asked = self._clock()
+        asked = looked = self._clock()
         while True:
             interval = self._heartbeat * (1.1 + 0.2 * next(self._random))
             due = max(asked, self._oldest_proof()) + interval
@@ -339,7 +369,18 @@ class Informer:
             if now >= max(asked, self._oldest_proof()) + interval:
                 asked = now
                 await self._ask(list(self.logs))
+            if now >= looked + REFUSED_SECONDS:
+                looked = now
+                self._look_at_doubts()
             await self._deployer.settle(None, {}, now)
+
+    def _look_at_doubts(self) -> None:
+        """Ask again for the proofs of what is doubted, or did not reach the node's own disk."""
+        unkept = self.cache.unattested() if self.cache is not None else ()
+        for label in unkept:
+            self.verifier.forget(label)
+        for label in {*unkept, *self.verifier.doubted()} & self.logs.keys():
+            self._want(label, Decision.LIST, "keys")
 
     def _oldest_proof(self) -> float:
         return min((self.proofs.get(label, float("-inf")) for label in self.logs), default=0.0)
@@ -363,24 +404,30 @@ class Informer:
     def _judge(self, head: Head, known: Cursor | None) -> None:
         """Compare with what the store said, which was asked when `known` was the cursor."""
         log = self.logs.get(head.label)
-        if log is None or self._lag.explains(head, known):
+        if log is None or self._lag.explains(head, known) or not self.verifier.believes(head):
             return
-        decision = log.judge(head, known)
+        decision = log.judge(self.verifier.counted(head), known)
         if decision is Decision.TAKEN:
             if not self._lag.hides(head):
-                self._in_step(log, self._clock())
+                self._in_step(log, head, self._clock())
         elif decision is not Decision.OLD:
             self._want(head.label, decision, "head-query")
 
-    def _prove(self, label: str, at: float) -> None:
-        """What this node follows is what the label holds."""
-        self.proofs[label] = at
-        self._deployer.proven.add(label)
+    def _prove(self, log: LabelLog, head: Head, at: float) -> None:
+        """What this node follows is what the label holds, somebody said at that time."""
+        self._deployer.heard.add(log.label)
+        proof = self.verifier.proven_at(head, at)
+        if proof is not None:
+            self.proofs[log.label] = max(proof, self.proofs.get(log.label, proof))
+            self._deployer.proven.add(log.label)
+            self.verifier.answers.pop(log.label, None)
 
-    def _in_step(self, log: LabelLog, now: float) -> None:
+    def _in_step(self, log: LabelLog, head: Head, now: float) -> None:
         """A head is the one that this node has."""
-        first = log.label not in self._deployer.proven
-        self._prove(log.label, now)
+        first = log.label not in self._deployer.heard
+        proven = log.label in self._deployer.proven
+        self._prove(log, head, now)
+        first = first or proven is not (log.label in self._deployer.proven)
         if log.touched or first:  # a confirmation let retained removals go; or a start is over
             self._tasks.create_task(self._deployer.settle(log, {}, now))
 
@@ -405,6 +452,13 @@ class Informer:
             try:
                 await self._carry_out(log, decision, pull.why)
                 await self._replay(log, pull)
+            except UntrustedAnswerError:  # counted, and told
+                failures += 1
+                await self._deployer.store_failed(label)
+                self._want(label, decision, pull.why)
+                pull.poke.clear()
+                delay = self._start.delay(failures, next(self._random))
+                await wait_for(pull.poke, min(delay, REFUSED_SECONDS))
             except StoreError as error:
                 failures += 1
                 self._store_failed(error, label=label)
@@ -427,57 +481,18 @@ class Informer:
             heads = await self._retriever.heads([log.label])
             self._judge(heads[log.label], known)
         elif decision is Decision.PULL and known is not None:
-            decision = await self._pull_changes(log, known)
+            decision = await self._puller.take_changes(log, known)
             if decision is Decision.TAKEN:
                 await self._deployer.settle(log, {}, started)
             else:  # LIST; or the log moved on meanwhile, which is to be compared again
                 again = Decision.LIST if decision is Decision.LIST else Decision.ASK
                 self._want(log.label, again, "history" if decision is Decision.LIST else why)
         else:
-            await self._list(log, started)
-
-    async def _pull_changes(self, log: LabelLog, known: Cursor) -> Decision:
-        """Take the difference to the head."""
-        self.pulse.pulls += 1
-        asked = self._clock()
-        try:
-            delta = await self._retriever.changes(log.label, known)
-        except TooOld:
-            return Decision.LIST
-        except Behind as behind:
-            if self._lag.explains(behind.head, known):
-                raise
-            return log.judge(behind.head, known)
-        decision = log.offer_delta(delta.since, delta.head, delta.changes)
-        if decision is Decision.TAKEN and not self._lag.hides(delta.head):
-            self._prove(log.label, asked)
-        return decision
-
-    async def _list(self, log: LabelLog, started: float) -> None:
-        """Take the whole list, with proof of whether it continues the history known here."""
-        known, digest = log.cursor, log.digest
-        self.pulse.lists += 1
-        head, entries = await read_manifest(self._retriever, log.label)
-        if known is not None and self._lag.explains(head, known):
-            raise Behind(head, known)
-        continues = known is None or await self._continues(head, known, digest)
-        if log.cursor != known:  # events moved it meanwhile; the list may be older than they are
-            self._want(log.label, Decision.ASK, "event-gap")
-            return
-        held = log.take_list(head, entries, continues=continues)
-        if not self._lag.hides(head):
-            self._prove(log.label, started)
-        if not continues:
-            _log.error(
-                "another history: what it would remove is kept until it is confirmed",
-                label=log.label, known=known, found=head.cursor, removals_held=held,
-            )  # fmt: skip
-        await self._deployer.settle(log, {}, started)
-
-    async def _continues(self, head: Head, known: Cursor, digest: LabelDigest) -> bool:
-        if head.epoch != known.epoch or head.revision < known.revision:
-            return False
-        return await self._retriever.digest_at(head.label, known) == digest
+            decision = await self._puller.take_list(log)
+            if decision is Decision.TAKEN:
+                await self._deployer.settle(log, {}, started)
+            else:
+                self._want(log.label, decision, "event-gap")
 
     async def _replay(self, log: LabelLog, pull: _Pull) -> None:
         """Offer what was heard while the label was pulled; what came before is old news now."""
@@ -485,16 +500,18 @@ class Informer:
             pull.overflowed = False
             self._want(log.label, Decision.ASK, "event-gap")
         while pull.events:
-            announced = pull.events.popleft()
+            announced, attestation = pull.events.popleft()
             decision = log.offer_change_set(announced.change_set)
             if decision is Decision.TAKEN:
-                await self._take(log, announced)
+                await self._take(log, announced, attestation)
             elif decision is not Decision.OLD:
                 self._want(log.label, decision, "event-gap")
 
-    def _keep(self, pull: _Pull, announced: ChangeAnnounced) -> None:
+    def _keep(
+        self, pull: _Pull, announced: ChangeAnnounced, attestation: Attestation | None
+    ) -> None:
         if len(pull.events) < PENDING_EVENTS:
-            pull.events.append(announced)
+            pull.events.append((announced, attestation))
         else:
             pull.events.clear()
             pull.overflowed = True

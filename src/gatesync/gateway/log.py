@@ -104,6 +104,13 @@ class LabelLog:
 
     def offer_change_set(self, change_set: ChangeSet) -> Decision:
         """Take an event's change set if it is the next one."""
+        decision = self.judge_change_set(change_set)
+        if decision is Decision.TAKEN:
+            self.take_change_set(change_set)
+        return decision
+
+    def judge_change_set(self, change_set: ChangeSet) -> Decision:
+        """What `offer_change_set` would answer. Nothing moves."""
         if self.cursor is None:
             return Decision.PULL
         if change_set.epoch != self.cursor.epoch:
@@ -114,9 +121,12 @@ class LabelLog:
             return Decision.PULL
         if self._after(change_set.changes) != change_set.digest:
             return Decision.PULL
+        return Decision.TAKEN
+
+    def take_change_set(self, change_set: ChangeSet) -> None:
+        """Take one that `judge_change_set` answered TAKEN for, just now."""
         self._apply(change_set.changes)
         self._move(change_set.head)
-        return Decision.TAKEN
 
     def offer_head(self, head: Head) -> Decision:
         """Compare with a head that a publisher announced. TAKEN is a proof of being in step."""
@@ -153,7 +163,9 @@ class LabelLog:
         if cursor is None or head.epoch != cursor.epoch or since != cursor.revision:
             return Decision.OLD if cursor and head.epoch == cursor.epoch else Decision.LIST
         changes = tuple(changes)
-        if self._after(changes) != head.digest:
+        if head.revision < since or self._after(changes) != head.digest:
+            return Decision.LIST
+        if head.revision == since and head.digest != self.digest:
             return Decision.LIST
         self._apply(changes)
         self._move(head)

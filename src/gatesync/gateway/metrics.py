@@ -4,6 +4,7 @@ All but the histogram is read from the node's state when it is asked, never befo
 """
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -17,7 +18,8 @@ from prometheus_client.registry import Collector
 
 from gatesync.gateway.cache import CacheCounts
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
-from gatesync.gateway.informer import Pulse
+from gatesync.gateway.pulse import Pulse
+from gatesync.gateway.verifying import WAYS, WHYS_REFUSED, Verifier
 
 __all__ = ["WHYS", "GatewayMetrics"]
 
@@ -27,7 +29,10 @@ BUCKETS: Final = (
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 
-WHYS: Final = ("start", "event-gap", "reconnect", "heartbeat", "head-query", "history", "labels")
+WHYS: Final = (
+    *("start", "event-gap", "reconnect", "heartbeat", "head-query", "history", "labels"),
+    "keys",
+)
 """Why a label was read from the store. All are shown from the start, at 0."""
 
 _COUNTS: Final = {
@@ -86,15 +91,18 @@ class GatewayMetrics:
         """
         self._applied.observe(max(0.0, seconds))
 
-    def watch(self, health: Callable[[], Health], pulse: Pulse) -> None:
+    def watch(
+        self, health: Callable[[], Health], pulse: Pulse, verifier: Verifier | None = None
+    ) -> None:
         """Show this node's state, too."""
-        self.registry.register(_GatewayCollector(health, pulse))
+        self.registry.register(_GatewayCollector(health, pulse, verifier or Verifier()))
 
 
 class _GatewayCollector(Collector):
-    def __init__(self, health: Callable[[], Health], pulse: Pulse) -> None:
+    def __init__(self, health: Callable[[], Health], pulse: Pulse, verifier: Verifier) -> None:
         self._health = health
         self._pulse = pulse
+        self._verifier = verifier
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what is collected is not asked for when it is registered."""
@@ -118,12 +126,26 @@ class _GatewayCollector(Collector):
         for why in sorted({*WHYS, *self._pulse.why}):
             pulls.add_metric([why], self._pulse.why[why])
         yield pulls
+        if self._verifier.trust is not None:
+            yield _untrusted(self._verifier)
         yield from _artifacts(health)
         yield from _labels(health.labels)
         if health.cache is not None:
             yield from _cache(health.cache)
         if health.saved is not None:
             yield from _saved(health.saved)
+
+
+def _untrusted(verifier: Verifier) -> Metric:
+    """By the way it came and what was wrong with it; all are shown from the start, at 0."""
+    family = CounterMetricFamily(
+        "gatesync_gateway_untrusted",
+        "changes, heads and lists that were not signed as they must be",
+        labels=["way", "reason"],
+    )
+    for way, why in sorted({*product(WAYS, WHYS_REFUSED), *verifier.refused}):
+        family.add_metric([way, why], verifier.refused[way, why])
+    return family
 
 
 def _artifacts(health: Health) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ Stale is about what is known, not about what is served: a stale node may well be
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -55,7 +56,10 @@ def is_stale(age: float | None, max_seconds: float) -> bool:
 
 
 def readiness_of(
-    started: bool, ages: Mapping[str, float | None], rule: StalenessRule
+    started: bool,
+    ages: Mapping[str, float | None],
+    rule: StalenessRule,
+    untrusted: Mapping[str, str] = MappingProxyType({}),
 ) -> Readiness:  # promise 11
     """Whether the node should be sent requests.
 
@@ -63,18 +67,21 @@ def readiness_of(
         started: whether its start-up is over.
         ages: of each label's last proof, in seconds; None where there was none yet.
         rule: when that is too old, and what follows.
+        untrusted: of each label whose store's answer is not taken, why not.
     """
+    refused = [untrusted[label] for label in ages if label in untrusted]
     if not started:
-        return Readiness(False, "starting", "not everything of the first lists is processed")
+        why = "not everything of the first lists is processed"
+        return Readiness(False, "starting", "; ".join([why, *refused]))
     reasons = [
         f"label {label!r}: {_said(age, rule)}"
         for label, age in ages.items()
         if is_stale(age, rule.max_seconds)
     ]
     if not reasons:
-        return Readiness(True, "ready")
+        return Readiness(True, "ready", "; ".join(refused))
     ready, status = _STALE[rule.when_stale]
-    return Readiness(ready, status, "; ".join(reasons))
+    return Readiness(ready, status, "; ".join(reasons + refused))
 
 
 def _said(age: float | None, rule: StalenessRule) -> str:
