@@ -17,7 +17,7 @@ __all__ = ["Admin", "AdminError", "open_admin"]
 
 SECONDS: Final = 10.0  # for one answer; a dump of 10,000 APIs takes less than one
 WARM_LOOK_SECONDS: Final = 0.005
-_ACTIVE: Final = "http.ingress.downstream_rq_active"
+_ACTIVE: Final = "http.gatesync.downstream_rq_active"
 _WARMING: Final = "cluster_manager.warming_clusters"
 
 
@@ -25,29 +25,29 @@ class AdminError(Exception):
     """Envoy's admin interface did not answer, or not with yes."""
 
 
-class _Name(msgspec.Struct):
+class _Name(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class _Scope(msgspec.Struct):
+class _Scope(msgspec.Struct, frozen=True):
     name: str = ""
     route_configuration: _Name = _Name()
 
 
-class _Scopes(msgspec.Struct):
+class _Scopes(msgspec.Struct, frozen=True):
     scoped_route_configs: list[_Scope] = []
 
 
-class _ScopeDump(msgspec.Struct):
+class _ScopeDump(msgspec.Struct, frozen=True):
     dynamic_scoped_route_configs: list[_Scopes] = []
 
 
-class _Active(msgspec.Struct):
+class _Active(msgspec.Struct, frozen=True):
     version_info: str = ""
     cluster: _Name = _Name()
 
 
-class _ClusterDump(msgspec.Struct):
+class _ClusterDump(msgspec.Struct, frozen=True):
     dynamic_active_clusters: list[_Active] = []
     dynamic_warming_clusters: list[_Active] = []
 
@@ -55,11 +55,11 @@ class _ClusterDump(msgspec.Struct):
 _TYPE = "type.googleapis.com/envoy.admin.v3.{}"
 
 
-class _Dumps(msgspec.Struct):
+class _Dumps(msgspec.Struct, frozen=True):
     configs: list[msgspec.Raw]
 
 
-class _Typed(msgspec.Struct):
+class _Typed(msgspec.Struct, frozen=True):
     type: str = msgspec.field(name="@type")
 
 

@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -128,7 +127,6 @@ class EnvoyProcess:
         self._admin = admin
         self._jitter = jitter
         self._handle = -1  # a pidfd: readable once the process has ended, whoever's child it is
-        self._child: subprocess.Popen[bytes] | None = None
 
     async def run(self) -> None:
         """Have one run, until cancelled; it goes on running then."""
@@ -150,7 +148,7 @@ class EnvoyProcess:
                 await self._until_ended()
                 self.deaths += 1
                 failures = 0 if time.monotonic() - began > SETTLED else failures + 1
-                self._trouble(f"Envoy ended{self._code()}: {self._files.last_words()}")
+                self._trouble(f"Envoy ended{self._reaped()}: {self._files.last_words()}")
                 self._forget()
         finally:
             if self._handle >= 0:
@@ -182,6 +180,7 @@ class EnvoyProcess:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TERM_SECONDS):
                     await self._until_ended()
+                    self._reaped()
                     break
         self._forget()
 
@@ -209,16 +208,21 @@ class EnvoyProcess:
         await self._end()
 
     def _start(self) -> None:
-        with self._files.output.open("wb") as output:
-            self._child = subprocess.Popen(  # noqa: S603 - the operator's own
+        output = os.open(self._files.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            self.pid = os.posix_spawn(
+                "/bin/sh",
                 ["/bin/sh", "-c", _RUN, str(self._files.pid), *self._command],
-                cwd=self._files.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C is for us; and it outlives us
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsid=True,  # Ctrl-C is for us; and it outlives us
             )
-        self.pid = self._child.pid
+        finally:
+            os.close(output)
         self._handle = os.pidfd_open(self.pid)
         self.starts += 1
         self.error = ""
@@ -232,16 +236,21 @@ class EnvoyProcess:
         finally:
             loop.remove_reader(self._handle)
 
-    def _code(self) -> str:
-        code = self._child.wait() if self._child is not None else None
-        return "" if code is None else f" with {code}"
+    def _reaped(self) -> str:
+        """How it ended, where it was our child."""
+        try:
+            ended = os.waitid(os.P_PIDFD, self._handle, os.WEXITED)
+        except ChildProcessError:
+            return ""
+        if ended is None:
+            return ""
+        word = "with" if ended.si_code == os.CLD_EXITED else "by signal"
+        return f" {word} {ended.si_status}"
 
     def _forget(self) -> None:
-        if self._child is not None:
-            self._child.wait()
         if self._handle >= 0:
             os.close(self._handle)
-        self.pid, self._child, self._handle = None, None, -1
+        self.pid, self._handle = None, -1
 
     def _trouble(self, reason: str) -> None:
         self.error = reason
