@@ -278,9 +278,14 @@ def test_what_is_held_keeps_its_names_in_a_set_that_wants_them() -> None:
 def test_an_id_belongs_to_one_identity_in_all_labels() -> None:
     world = World()
     world.plan([_publish("x")], labels=("A",))
-    assert world.refused([_publish("x", "1", name="other")], labels=("B",)) == (
-        "sequence other (t): api_id x belongs to sequence n-x (t); publish sequence other (t) "
-        "under an id of its own, or leave the id out"
+    other = [_publish("x", "1", name="other")]
+    asked = "publish sequence other (t) under an id of its own, or leave the id out"
+    assert world.refused(other, labels=("A",)) == (
+        f"sequence other (t): api_id x belongs to sequence n-x (t); {asked}"
+    )
+    assert world.refused(other, labels=("B",)) == (  # who asks for B may not be one to read A
+        "sequence other (t): api_id x belongs to another artifact, which this label does not "
+        f"hold; {asked}"
     )
 
 

@@ -337,9 +337,9 @@ def _conflicts(
     if known is not None and known != entry.identity:
         # Whose it is, is told where this label holds it: not everybody may read the others.
         here = state.entries.get(entry.api_id) is not None
-        whose = known if here else "another artifact, which this label does not hold"
+        holder = str(known) if here else "another artifact, which this label does not hold"
         yield Problem(
-            f"api_id {entry.api_id} belongs to {whose}; publish {entry.identity} "
+            f"api_id {entry.api_id} belongs to {holder}; publish {entry.identity} "
             "under an id of its own, or leave the id out",
             where=str(entry.identity),
         )
