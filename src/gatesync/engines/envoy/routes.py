@@ -1,0 +1,382 @@
+"""Routes: what Envoy matches, and what it does then."""
+
+import re
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+import msgspec
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2 as route_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
+from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+
+from gatesync.engines.envoy.conditions import Atom
+from gatesync.engines.envoy.faults import Cannot
+from gatesync.engines.envoy.listener import (
+    ANSWERED_HEADER,
+    CORS,
+    HEADER_MUTATION,
+    HEADER_TO_METADATA,
+    JWT,
+    JWT_REQUIRED,
+    LUA,
+    LUA_SCRIPT,
+    PATH_HEADER,
+    RATE_LIMIT,
+    packed,
+)
+from gatesync.engines.envoy.patterns import Pattern, capture_regex
+from gatesync.engines.envoy.resources import Message
+from gatesync.engines.envoy.state import Branch, Outcome
+from gatesync.engines.envoy.values import (
+    METADATA,
+    Header,
+    Method,
+    PathVariable,
+    Piece,
+    QueryParameter,
+    Rest,
+    Text,
+    Value,
+    as_formatter,
+    capture_key,
+    captures_of,
+    check_parameter,
+    constant,
+    escaped,
+    text,
+)
+
+__all__ = ["DIRECT_MAX_BYTES", "Filters", "empty_answer", "not_found", "route_of"]
+
+DIRECT_MAX_BYTES: Final = 1024 * 1024  # of a body that Envoy answers by itself
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """What stands before the sequences of a resource."""
+
+    cors: Message | None = None
+    authenticated: bool = False
+    limit: Message | None = None
+    matchers: tuple[Message, ...] = ()  # of the API: its host
+
+
+def route_of(pattern: Pattern, methods: Iterable[str], branch: Branch, filters: Filters) -> Message:
+    """The route of the requests that take one way through a resource's sequences.
+
+    Raises:
+        Cannot: what is to be done has no form in Envoy.
+    """
+    route = _matching(pattern, methods, branch.atoms, filters)
+    outcome = branch.outcome
+    work = _Work(route)
+    if outcome.target is None:
+        _answer(work, outcome)
+    else:
+        _pass_on(work, pattern, outcome)
+    _answer_headers(work, outcome)
+    _enable(work, pattern)
+    return route
+
+
+class _Work:
+    """A route in the making: what its filters are to do is gathered first."""
+
+    def __init__(self, route: Message) -> None:
+        self.route = route
+        self.lua: dict[str, str] = {}
+        self.captures: set[Piece] = set()
+        self.mutations = header_mutation_pb2.Mutations()
+
+
+def empty_answer(
+    pattern: Pattern, methods: Iterable[str], status: int, allow: str, filters: Filters
+) -> Message:
+    """A route that answers with a status, the methods that are allowed and nothing else."""
+    route = _matching(pattern, methods, (), filters)
+    route.direct_response.status = status
+    route.response_headers_to_add.append(_set("allow", allow))
+    return route
+
+
+def not_found(context: str, filters: Filters) -> Message:
+    """The route of what no resource of an API serves: no other API's, as in Synapse."""
+    route = route_pb2.Route()
+    route.match.path_separated_prefix = context
+    route.match.headers.extend(filters.matchers)
+    route.direct_response.status = 404
+    return route
+
+
+# Matching -------------------------------------------------------------------------------------
+
+
+def _matching(
+    pattern: Pattern, methods: Iterable[str], atoms: Iterable[Atom], filters: Filters
+) -> Message:
+    route = route_pb2.Route()
+    route.match.safe_regex.regex = pattern.regex
+    route.match.headers.extend(filters.matchers)
+    if allowed := sorted(methods):
+        matcher = route.match.headers.add(name=":method")
+        if len(allowed) == 1:
+            matcher.string_match.exact = allowed[0]
+        else:
+            matcher.string_match.safe_regex.regex = "|".join(map(re.escape, allowed))
+    for name, value in pattern.parameters:
+        parameter = route.match.query_parameters.add(name=name)
+        if value is None:
+            parameter.present_match = True
+        else:
+            parameter.string_match.exact = value
+    for atom in atoms:
+        _match_atom(route, pattern, atom)
+    if filters.cors is not None:
+        route.typed_per_filter_config[CORS].CopyFrom(packed(filters.cors))
+    if filters.authenticated:
+        requirement = jwt_pb2.PerRouteConfig(requirement_name=JWT_REQUIRED)
+        route.typed_per_filter_config[JWT].CopyFrom(packed(requirement))
+    if filters.limit is not None:
+        route.typed_per_filter_config[RATE_LIMIT].CopyFrom(packed(filters.limit))
+    return route
+
+
+def _match_atom(route: Message, pattern: Pattern, atom: Atom) -> None:
+    match atom.piece:
+        case QueryParameter(name):
+            parameter = route.match.query_parameters.add(name=check_parameter(name))
+            if atom.regex is None:
+                parameter.present_match = True
+            else:
+                parameter.string_match.safe_regex.regex = atom.regex
+        case PathVariable(name):
+            if atom.regex is not None:  # a variable is always there
+                matcher = route.match.headers.add(name=":path")
+                matcher.string_match.safe_regex.regex = _with_variable(pattern, name, atom.regex)
+        case Header(name):
+            matcher = route.match.headers.add(name=name)
+            if atom.regex is None:
+                matcher.present_match = True
+            else:
+                matcher.string_match.safe_regex.regex = atom.regex
+        case Method():
+            matcher = route.match.headers.add(name=":method")
+            matcher.string_match.safe_regex.regex = atom.regex or ".*"
+        case _:
+            raise AssertionError(atom)
+
+
+def _with_variable(pattern: Pattern, name: str, regex: str) -> str:
+    """The pattern of a path and query in which one variable has this pattern."""
+    wanted = pattern.groups.index(name)
+    at = -1
+    parts: list[str] = []
+    for piece in re.split(r"(\(\[\^/\]\+\)|\(\.\+\))", pattern.regex):
+        if piece in {"([^/]+)", "(.+)"}:
+            at += 1
+            piece = f"(?:{regex})" if at == wanted else piece
+        parts.append(piece)
+    return "".join(parts) + r"(?:\?.*)?"
+
+
+# Answering ------------------------------------------------------------------------------------
+
+
+def _answer(work: _Work, outcome: Outcome) -> None:
+    route = work.route
+    route.direct_response.status = outcome.status
+    payload = outcome.answer_payload
+    if payload is None:
+        work.lua["echo"] = str(outcome.status)
+        return
+    if len(payload.body.encode()) > DIRECT_MAX_BYTES:
+        raise Cannot(f"a body of more than {DIRECT_MAX_BYTES} bytes", "an upstream that has it")
+    if payload.body:
+        route.direct_response.body.inline_string = payload.body
+    if payload.type and "content-type" not in outcome.answer_headers:
+        route.response_headers_to_add.append(_set("content-type", escaped(payload.type)))
+
+
+def _answer_headers(work: _Work, outcome: Outcome) -> None:
+    route = work.route
+    for name, value in sorted(outcome.answer_headers.items()):
+        if value is None:
+            if outcome.target is not None:
+                route.response_headers_to_remove.append(name)
+            continue
+        for piece in value:
+            if isinstance(piece, Header) and piece.name in outcome.headers:
+                raise Cannot(
+                    f"the answer's header {name} needs the request's header {piece.name}, which "
+                    "was changed before it was sent",
+                    "a header that is not changed",
+                )
+            if isinstance(piece, QueryParameter | Method) and outcome.target is not None:
+                raise Cannot(
+                    f"the answer's header {name} needs the request's URL or method, which is "
+                    "the upstream's by then",
+                    "a header of the request, or a constant",
+                )
+        work.captures |= captures_of([value])
+        option = _set(name, as_formatter(value))
+        if "echo" in work.lua:  # which answers before the router adds anything
+            work.mutations.response_mutations.add().append.CopyFrom(option)
+        else:
+            route.response_headers_to_add.append(option)
+
+
+# Passing on -----------------------------------------------------------------------------------
+
+
+def _pass_on(work: _Work, pattern: Pattern, outcome: Outcome) -> None:
+    route, lua, target = work.route, work.lua, outcome.target
+    assert target is not None
+    action = route.route
+    action.cluster = target.cluster.name
+    action.timeout.FromMilliseconds(target.timeout_ms)
+    if outcome.host:
+        action.host_rewrite_literal = outcome.host
+    else:
+        action.auto_host_rewrite.value = True
+    if target.tries > 1:
+        _retry(action.retry_policy, target.tries, by_priority=target.by_priority)
+    _request_headers(work, outcome.headers)
+    _path(work, pattern, outcome)
+    if outcome.method:
+        lua["method"] = outcome.method
+    if outcome.payload is not None:
+        lua["body"], lua["type"] = outcome.payload.body, outcome.payload.type
+    if outcome.answer_payload is not None:
+        explicit = outcome.answer_headers.get("content-type")
+        lua["answer_body"] = outcome.answer_payload.body
+        lua["answer_type"] = (constant(explicit) if explicit else None) or (
+            outcome.answer_payload.type
+        )
+    if outcome.status:
+        lua["answer_status"] = str(outcome.status)
+    if outcome.status or outcome.answer_payload is not None:
+        # What Envoy answers by itself, when an upstream fails, has not got it.
+        route.response_headers_to_add.append(_set(ANSWERED_HEADER, "1"))
+
+
+def _retry(policy: Message, tries: int, *, by_priority: bool) -> None:
+    """Where nothing reached an upstream, the next one is tried."""
+    policy.retry_on = "connect-failure,refused-stream,reset-before-request"
+    policy.num_retries.value = tries - 1
+    if by_priority:
+        priorities = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=1)
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        policy.retry_priority.typed_config.CopyFrom(packed(priorities))
+        return
+    hosts = previous_hosts_pb2.PreviousHostsPredicate()
+    policy.host_selection_retry_max_attempts = 5
+    policy.retry_host_predicate.add(name="previous_hosts", typed_config=packed(hosts))
+
+
+def _request_headers(work: _Work, headers: Mapping[str, Value | None]) -> None:
+    """In an order in which each is computed before what it needs is changed."""
+    needs = {
+        name: {piece.name for piece in value or () if isinstance(piece, Header)} & set(headers)
+        for name, value in headers.items()
+    }
+    # What is read goes after its readers: `before[x]` are those that read x.
+    before = {
+        name: sorted(other for other in headers if name in needs[other] and other != name)
+        for name in sorted(headers)
+    }
+    try:
+        order = list(TopologicalSorter(before).static_order())
+    except CycleError:
+        raise Cannot(
+            "headers are set from each other in a circle",
+            "another header in between, removed later",
+        ) from None
+    for name in order:
+        value = headers[name]
+        if value is None:
+            work.mutations.request_mutations.add(remove=name)
+        else:
+            work.captures |= captures_of([value])
+            option = _set(name, as_formatter(value))
+            work.mutations.request_mutations.add().append.CopyFrom(option)
+
+
+def _path(work: _Work, pattern: Pattern, outcome: Outcome) -> None:
+    target = outcome.target
+    assert target is not None
+    base = constant(target.path)
+    if outcome.keeps_rest and base is not None:
+        _prefixed(work.route.route.regex_rewrite, pattern.context, base)
+        return
+    path = target.path
+    if outcome.keeps_rest:
+        path = _joined(path, (Rest(),))
+    elif outcome.postfix:
+        path = _joined(path, outcome.postfix)
+    if target.query:
+        path = (*(path or text("/")), Text("?"), *target.query)
+    literal = constant(path)
+    if literal is not None:
+        work.lua["path"] = literal if literal.startswith("/") else f"/{literal}"
+        return
+    if not isinstance(path[0], Text) or not path[0].text.startswith("/"):
+        path = (Text("/"), *path)
+    work.captures |= captures_of([path], in_path=True)
+    option = _set(PATH_HEADER, as_formatter(path, in_path=True))
+    work.mutations.request_mutations.add().append.CopyFrom(option)
+    work.lua["path_from_header"] = "1"
+
+
+def _prefixed(rewrite: Message, context: str, base: str) -> None:
+    """The API's context becomes the upstream's path; one slash stands between it and the rest."""
+    slash = "/?" if not base or base.endswith("/") else ""
+    rewrite.pattern.regex = f"^{re.escape(context)}{slash}(.*)$"
+    rewrite.substitution = (base or "/").replace("\\", r"\\") + r"\1"
+
+
+def _joined(path: Value, rest: Value) -> Value:
+    """With one slash between them, where the rest does not begin with one or with a query."""
+    first = rest[0]
+    if path and isinstance(path[-1], Text) and path[-1].text.endswith("/"):
+        path = (*path[:-1], *text(path[-1].text[:-1]))
+    if isinstance(first, Rest) or (isinstance(first, Text) and first.text[:1] in {"/", "?"}):
+        return (*path, *rest)
+    return (*path, Text("/"), *rest)
+
+
+# Filters --------------------------------------------------------------------------------------
+
+
+def _enable(work: _Work, pattern: Pattern) -> None:
+    if work.captures:
+        config = header_to_metadata_pb2.Config()
+        for piece in sorted(work.captures, key=capture_key):
+            found = config.request_rules.add(header=":path").on_header_present
+            found.metadata_namespace, found.key = METADATA, capture_key(piece)
+            regex, substitution = capture_regex(pattern, piece)
+            found.regex_value_rewrite.pattern.regex = regex
+            found.regex_value_rewrite.substitution = substitution
+        _turn_on(work.route, HEADER_TO_METADATA, config)
+    if work.mutations.ByteSize():
+        mutations = header_mutation_pb2.HeaderMutationPerRoute(mutations=work.mutations)
+        work.route.typed_per_filter_config[HEADER_MUTATION].CopyFrom(packed(mutations))
+    if work.lua:
+        work.route.metadata.filter_metadata[LUA].update(work.lua)
+        _turn_on(work.route, LUA, lua_pb2.LuaPerRoute(name=LUA_SCRIPT))
+
+
+def _turn_on(route: Message, name: str, config: Message) -> None:
+    wrapped = route_pb2.FilterConfig(config=packed(config))
+    route.typed_per_filter_config[name].CopyFrom(packed(wrapped))
+
+
+def _set(name: str, value: str) -> Message:
+    return base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=name, value=value),
+        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
