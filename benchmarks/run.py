@@ -12,6 +12,7 @@ BENCHMARKS = (
     "large_publish",
     "sql_store",
     "receipts",
+    "reading_rights",
 )
 
 

@@ -14,6 +14,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     ("name", "options"),
     [
         ("cold_start", ("--artifacts", "20", "--rounds", "1")),
+        ("reading_rights", ("--artifacts", "20", "--requests", "20", "--rounds", "1")),
         ("idle_gateway", ("--artifacts", "20", "--seconds", "1")),
     ],
 )

@@ -9,7 +9,8 @@ not there, in time as well (docs/decisions/0029).
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import filterfalse
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -24,6 +25,7 @@ __all__ = ["LabelDigests", "ReadableContents"]
 LOOK_SECONDS: Final = 60.0  # what a label names is at most so old; compaction takes as long
 PAGE: Final = 5_000  # entries of a list that are read at once
 SETS: Final = 500  # change sets, likewise
+HELD_NOW: Final = 2**63  # higher than any revision
 TRIES: Final = 3  # to read a label that is compacted meanwhile
 
 _log = structlog.get_logger("gatesync.publisher")
@@ -35,6 +37,10 @@ class LabelDigests:
     Args:
         head: of the label at the floor.
         entries: everything that it held there.
+
+    Attributes:
+        head: of the newest revision that is known.
+        named: the digests, each with the last revision that held it, or `HELD_NOW`.
     """
 
     def __init__(self, head: Head, entries: Iterable[Entry]) -> None:
@@ -42,14 +48,7 @@ class LabelDigests:
         self._floor = head.revision
         self._held = {entry.api_id: entry.digest for entry in entries}
         self._holders = Counter(self._held.values())
-        self._until: dict[str, int] = {}  # the last revision that held what none holds now
-
-    def __len__(self) -> int:
-        return len(self._holders) + len(self._until)
-
-    def opens(self, digest: str) -> bool:
-        """Whether a kept revision names it."""
-        return digest in self._holders or digest in self._until
+        self.named = dict.fromkeys(self._holders, HELD_NOW)
 
     def follow(self, change_set: ChangeSet) -> bool:
         """Take in the next change set; False where this cannot be followed any further."""
@@ -68,7 +67,7 @@ class LabelDigests:
         """Forget what only revisions below the floor held."""
         if floor > self._floor:
             self._floor = floor
-            self._until = {d: until for d, until in self._until.items() if until >= floor}
+            self.named = {digest: last for digest, last in self.named.items() if last >= floor}
 
     def _replace(self, api_id: str, new: str | None, revision: int) -> None:
         old = self._held.pop(api_id, None)
@@ -76,11 +75,11 @@ class LabelDigests:
             self._holders[old] -= 1
             if not self._holders[old]:
                 del self._holders[old]
-                self._until[old] = revision - 1
+                self.named[old] = revision - 1
         if new is not None:
             self._held[api_id] = new
             self._holders[new] += 1
-            self._until.pop(new, None)
+            self.named[new] = HELD_NOW
 
 
 class ReadableContents:
@@ -117,11 +116,14 @@ class ReadableContents:
         return readable
 
     def _opened(self, labels: Sequence[str], digests: Sequence[str]) -> tuple[str, ...]:
-        known = [self._labels[label] for label in labels if label in self._labels]
-        if len(known) == 1:
-            opens = known[0].opens
-            return tuple(digest for digest in digests if opens(digest))
-        return tuple(d for d in digests if any(label.opens(d) for label in known))
+        closed: Collection[str] = digests
+        for label in labels:
+            if (known := self._labels.get(label)) is not None:
+                closed = [*filterfalse(known.named.__contains__, closed)]
+                if not closed:
+                    return tuple(digests)
+        closed = frozenset(closed)
+        return tuple(digest for digest in digests if digest not in closed)
 
     async def _look_again(self, labels: Sequence[str]) -> None:
         """Bring labels up to date that were not for a while; a store that is away changes nothing.

@@ -130,7 +130,8 @@ def digests_in(name: str) -> tuple[str, ...]:
         raise FormatError(
             f"this names no frame: 1 to {BATCH_DIGESTS} digests of 32 bytes, in base64url"
         )
-    return tuple(named[at : at + 32].hex() for at in range(0, len(named), 32))
+    digits = named.hex()
+    return tuple([digits[at : at + 64] for at in range(0, len(digits), 64)])
 
 
 def pack_contents(contents: dict[str, bytes]) -> bytes:
