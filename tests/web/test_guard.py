@@ -1,5 +1,6 @@
 """Who is let through, without a server: the guard as plain ASGI."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,14 @@ pytestmark = pytest.mark.fast
 TOKEN = "gst_träd"
 
 
-async def asked(guard: Guard, header: bytes, path: str = "/v1/held", query: bytes = b"") -> int:
+async def asked(
+    guard: Guard, header: bytes, path: str = "/v1/held", query: bytes = b"", length: int = 0
+) -> int:
     """The status that a request with this Authorization is answered with."""
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": b"x" * length, "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -97,3 +100,55 @@ async def test_a_token_in_a_url_is_refused_whoever_else_is_named(path: str, quer
 @pytest.mark.parametrize("query", [b"label=token", b"label=a&name=mytoken", b"tokens=1", b"gs_=1"])
 async def test_what_is_no_token_may_be_in_a_url(query: bytes) -> None:
     assert await asked(guard(), b"Bearer " + TOKEN.encode("latin-1"), query=query) in {200, 299}
+
+
+async def test_what_one_credential_has_on_the_way_is_limited_and_nobody_elses() -> None:
+    """Four requests of the largest size, whose last piece does not come; each may come back."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def request(token: bytes, size: int, goes_on: asyncio.Event) -> dict[str, Any]:
+        answers: list[dict[str, Any]] = []
+        pieces = [{"type": "http.request", "body": b"x" * size, "more_body": True}]
+
+        async def receive() -> dict[str, Any]:
+            if pieces:
+                return pieces.pop()
+            arrived.release()
+            await goes_on.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            answers.append(message)
+
+        headers = [(b"authorization", b"Bearer " + token)]
+        await limited({"type": "http", "path": "/", "headers": headers}, receive, send)
+        return answers[0]
+
+    limited = Guard(app, lambda token: token, 1024)
+    arrived, late, now = asyncio.Semaphore(0), asyncio.Event(), asyncio.Event()
+    now.set()
+    async with asyncio.TaskGroup() as tasks:
+        slow = [tasks.create_task(request(b"one", 1024, late)) for _ in range(4)]
+        for _ in slow:
+            await arrived.acquire()
+        refused = await request(b"one", 1, now)
+        assert refused["status"] == 429
+        assert (b"retry-after", b"1") in refused["headers"]
+        assert (await request(b"other", 1024, now))["status"] == 200
+        late.set()
+    assert {task.result()["status"] for task in slow} == {200}
+    assert (await request(b"one", 1024, now))["status"] == 200
+
+
+async def test_who_may_send_less_is_told_how_much() -> None:
+    limited = guard(own_limit=lambda who, path: 10 if path == "/small" else 10_000)
+    header = b"Bearer " + TOKEN.encode("latin-1")
+    for path, length, status in (
+        ("/small", 10, 200),
+        ("/small", 11, 413),
+        ("/", 1024, 200),
+        ("/", 1025, 413),  # of all together there is a limit, too
+    ):
+        assert await asked(limited, header, path, length=length) == status

@@ -42,6 +42,7 @@ from gatesync.publisher.audit_file import AuditError, AuditFile
 from gatesync.publisher.audit_http import AuditLayer
 from gatesync.publisher.audit_log import AuditLog, open_audit_log
 from gatesync.publisher.audit_metrics import AuditCollector
+from gatesync.publisher.body_limits import body_limit
 from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.metrics import publisher_metrics
@@ -141,7 +142,7 @@ async def publisher_role(
         registry = TokenRegistry(tokens_path(settings))
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
-        guarded = Guard(app, registry.authenticate, largest, rates=rates)
+        guarded = Guard(app, registry.authenticate, largest, rates=rates, own_limit=body_limit)
         if audit is not None:
             metrics.register(AuditCollector(audit))
         serving = guarded if audit is None else AuditLayer(guarded, audit)

@@ -6,7 +6,8 @@ Plain ASGI, so that nothing behind it can forget to ask.
 import base64
 import binascii
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +25,7 @@ Send: TypeAlias = Callable[[dict[str, Any]], Any]
 
 OPEN_PREFIX: Final = "/health/"  # the one thing that anybody may ask
 OPEN_BYTES: Final = 1024  # of a stranger's request, who has nothing to send there
+BODIES_AT_ONCE: Final = 4  # of the largest size: as much as one credential's requests may hold
 _TOKEN_IN_QUERY: Final = re.compile(rb"(?:^|&)(?:access_)?token=|gs_[0-9a-f]{12}_", re.IGNORECASE)
 
 
@@ -38,6 +40,7 @@ class Guard:
         open_paths: what anybody may ask, beside health.
         passwords: take a token as the password of Basic authentication, too, whoever the user.
         rates: how often each credential may ask; without limit unless given.
+        own_limit: bytes of a body that this user may send to this path, where that is less.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Guard:
         open_paths: Collection[str] = (),
         passwords: bool = False,
         rates: Rates | None = None,
+        own_limit: Callable[[Any, str], int] | None = None,
     ) -> None:
         self._app = app
         self._authenticate = authenticate
@@ -56,6 +60,8 @@ class Guard:
         self._open_paths = frozenset(open_paths)
         self._passwords = passwords
         self._rates = rates
+        self._own_limit = own_limit
+        self._bodies = _Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI says."""
@@ -78,14 +84,19 @@ class Guard:
             reason = f"this credential asks too often; ask again in {wait} s"
             await _answer(send, 429, "busy", reason, retry_after=wait)
             return
-        limit = self._max_bytes if scope["user"] is not None else OPEN_BYTES
-        try:
-            body = await _body(headers, receive, limit)
-        except _RefusedError as refused:
-            await _answer(send, refused.status, refused.code, str(refused))
-            return
-        if body is None:
-            return  # the client went away
+        limit = self._limit(scope)
+        with self._bodies.of(scope["user"], limit * BODIES_AT_ONCE) as hold:
+            try:
+                body = await _body(headers, receive, limit, hold)
+            except _RefusedError as refused:
+                later = int(refused.status == 429)
+                await _answer(send, refused.status, refused.code, str(refused), retry_after=later)
+                return
+            if body is None:
+                return  # the client went away
+            await self._pass_on(scope, body, receive, send)
+
+    async def _pass_on(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
@@ -106,6 +117,14 @@ class Guard:
         """Seconds that this credential has to wait; strangers ask for their health only."""
         return self._rates.wait(who) if self._rates is not None and who is not None else 0
 
+    def _limit(self, scope: Scope) -> int:
+        """Bytes that this request's body may have."""
+        user, path = scope["user"], scope["path"]
+        if user is None:
+            return OPEN_BYTES
+        own = self._own_limit(user, path) if self._own_limit is not None else self._max_bytes
+        return min(own, self._max_bytes)
+
     def _is_open(self, path: str) -> bool:
         return path.startswith(OPEN_PREFIX) or path in self._open_paths
 
@@ -125,7 +144,41 @@ class _RefusedError(Exception):
         super().__init__(reason)
 
 
-async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes | None:
+class _Bodies:
+    """Counts the bytes of the bodies that each credential has us hold at the same time.
+
+    Each body is small enough; a hundred of them that come at once, and slowly, are not. Nobody
+    else has to wait for that.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, int] = {}
+
+    @contextmanager
+    def of(self, who: Hashable, most: int) -> Iterator[Callable[[int], None]]:
+        """A function that counts more bytes until the block ends; raises `_RefusedError`."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            held = self._held.get(who, 0)
+            if held + size > most:
+                reason = f"this credential has {held} bytes of requests on the way; ask again later"
+                raise _RefusedError(429, "busy", reason)
+            self._held[who] = held + size
+            mine += size
+
+        try:
+            yield hold
+        finally:
+            self._held[who] = self._held.get(who, 0) - mine
+            if not self._held[who]:
+                del self._held[who]
+
+
+async def _body(
+    headers: dict[bytes, bytes], receive: Receive, limit: int, hold: Callable[[int], None]
+) -> bytes | None:
     """The whole body, decompressed; None when the client went away meanwhile."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b"zstd"):
@@ -143,12 +196,14 @@ async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> by
         size += len(chunks[-1])
         if size > limit:
             raise _too_large(limit)
+        hold(len(chunks[-1]))
         if not message.get("more_body", False):
             break
     body = b"".join(chunks)
     if encoding == b"zstd" and body:
         try:
             body = decompress(body, limit)
+            hold(len(body))
         except FormatError as error:
             raise _RefusedError(400, "encoding", f"the body {error}") from None
     return body
