@@ -12,8 +12,11 @@ for each gateway in a round.
 
 import argparse
 import asyncio
+import base64
+import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import statistics
 import sys
@@ -22,6 +25,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,16 +33,21 @@ from typing import Any
 import msgspec
 import nats
 import uvloop
+from nats.aio.client import Client
 from prometheus_client import CollectorRegistry
 
 from gatesync.artifacts import canonical
 from gatesync.artifacts.changes import Cursor
+from gatesync.artifacts.names import label_token
 from gatesync.cli.logs import configure_logs
 from gatesync.config import LogFormat, LogLevel
 from gatesync.engines.memory import MemoryEngine
+from gatesync.events.access import BrokerAccess
 from gatesync.events.messages import announce_change, encode
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_server import run_nats_server
+from gatesync.events.nats_users import LABEL_SUBJECT, REPORT_SUBJECT, NodeUser, node_user
+from gatesync.events.nkeys import key_of_token
 from gatesync.gateway.agent import Agent
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.fleet import ReceiptStatus
@@ -53,7 +62,8 @@ from gatesync.web.guard import Guard
 from gatesync.web.server import serve
 from parts import artifact_of, cpu_seconds, print_result, quantiles
 
-LABEL = "Default"
+LABEL, RAW = "Default", "raw"
+RAW_SUBJECT = LABEL_SUBJECT + label_token(RAW)
 HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
 TARGET = 1.4  # times the limit
 
@@ -84,15 +94,16 @@ def main(
 
 async def _measure(name: str, folder: Path, gateways: int, options: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(run_nats_server(folder / "broker", port=0))
-        users = broker.credentials
+        secret = secrets.token_hex(16)
+        nodes = [_node(secret, f"{kind}-{number}", label)[1]
+                 for kind, label in (("bench", LABEL), ("raw", RAW))
+                 for number in range(gateways)]  # fmt: skip
+        broker = await stack.enter_async_context(
+            run_nats_server(folder / "broker", port=0, nodes=nodes)
+        )
+        who = broker.credentials.publisher
         hub = await stack.enter_async_context(
-            open_nats_hub(
-                [broker.connect_url],
-                user=users.publisher.user,
-                password=users.publisher.password,
-                name="bench",
-            )
+            open_nats_hub([broker.connect_url], user=who.user, password=who.password, name="bench")
         )
         store = await stack.enter_async_context(open_sql_store(f"sqlite:///{folder}/a.db"))
         publisher = Publisher(store, hub, "bench", heartbeat=HEARTBEAT)
@@ -101,8 +112,7 @@ async def _measure(name: str, folder: Path, gateways: int, options: argparse.Nam
         stack.push_async_callback(_cancel, running)
         token = TokenFile(folder / "tokens.json").create(Role.READ, "bench")
         url = await stack.enter_async_context(_serve(publisher, folder))
-        work = {"url": url, "token": token, "broker": broker.connect_url,
-                "user": users.gateway.user, "password": users.gateway.password}  # fmt: skip
+        work = {"url": url, "token": token, "broker": broker.connect_url, "secret": secret}
         shares = _shares(gateways, options.processes)
         for first, count in shares:
             await _start(stack, work | {"kind": "agents", "first": first, "count": count})
@@ -175,13 +185,13 @@ async def _raw_limit(
     stack.push_async_callback(client.close)
     answers, enough = 0, asyncio.Event()
 
-    async def answered(_: Any) -> None:
+    async def answered(message: Any) -> None:
         nonlocal answers
-        answers += 1
+        answers += message.data == b"ok"  # the agents' heartbeats come here, too
         if answers == gateways:
             enough.set()
 
-    await client.subscribe("gatesync.report.raw.>", cb=answered)
+    await client.subscribe(REPORT_SUBJECT + "*", cb=answered)
     await client.flush()
     database = sqlite3.connect(folder / "raw.db", isolation_level=None)
     stack.callback(database.close)
@@ -195,7 +205,7 @@ async def _raw_limit(
         enough.clear()
         started = time.perf_counter()
         database.execute("INSERT INTO a (artifact) VALUES (?)", (content,))
-        await client.publish("gatesync.label.raw", message)
+        await client.publish(RAW_SUBJECT, message)
         async with asyncio.timeout(30):
             await enough.wait()
         return (time.perf_counter() - started) * 1000
@@ -247,9 +257,12 @@ async def _agents(work: dict[str, Any]) -> None:
             for number in range(work["first"], work["first"] + work["count"]):
                 name = f"bench-{number}"
 
-                def open_hub(name: str = name) -> Any:
+                token = _node(work["secret"], name, LABEL)[0]
+                access = BrokerAccess(node_token=partial(str, token))
+
+                def open_hub(name: str = name, access: BrokerAccess = access) -> Any:
                     return open_nats_hub(
-                        [work["broker"]], user=work["user"], password=work["password"], name=name
+                        [work["broker"]], user=None, password=None, name=name, access=access
                     )
 
                 agent = Agent(name, [LABEL], client, MemoryEngine(), open_hub, heartbeat=HEARTBEAT)
@@ -259,13 +272,23 @@ async def _agents(work: dict[str, Any]) -> None:
 async def _answerers(work: dict[str, Any]) -> None:
     """A worker: raw subscribers that answer each message once."""
     for number in range(work["first"], work["first"] + work["count"]):
-        client = await nats.connect(work["broker"], user=work["user"], password=work["password"])
+        token, user = _node(work["secret"], f"raw-{number}", RAW)
+        key, client = key_of_token(token), Client()
+        client._public_nkey = key.public
+        await client.connect([work["broker"]], signature_cb=key.sign)
 
-        async def answer(_: Any, client: Any = client, subject: str = str(number)) -> None:
-            await client.publish(f"gatesync.report.raw.{subject}", b"ok")
+        async def answer(_: Any, client: Any = client, subject: str = user.reports) -> None:
+            await client.publish(subject, b"ok")
 
-        await client.subscribe("gatesync.label.raw", cb=answer)
+        await client.subscribe(RAW_SUBJECT, cb=answer)
     await asyncio.Event().wait()
+
+
+def _node(secret: str, name: str, label: str) -> tuple[str, NodeUser]:
+    """A token that every process works out for itself, and who its holder is at the broker."""
+    digest = hashlib.sha256(f"{secret} {name}".encode()).digest()
+    token = f"gs_{'0' * 12}_{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+    return token, node_user(name, key_of_token(token).public, [label])
 
 
 async def _start(stack: AsyncExitStack, work: dict[str, Any]) -> None:

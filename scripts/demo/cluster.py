@@ -59,7 +59,7 @@ class Cluster:
         """Start everything, in order; returns when everyone is ready and has found the broker."""
         async with asyncio.TaskGroup() as tasks:
             for name, label in GATEWAYS.items():
-                tasks.create_task(self._make_token(name, label))
+                tasks.create_task(self._make_token(name, "--label", label))
             tasks.create_task(self._start_control_plane(clients))
         for name, label in GATEWAYS.items():
             url = f"http://{self.layout.gateways[name]}"
@@ -96,15 +96,17 @@ class Cluster:
     async def _start_control_plane(self, clients: AsyncExitStack) -> None:
         url = f"http://{self.layout.publisher}"
         self.publisher_client = await clients.enter_async_context(open_client(url))
+        # It has a data folder of its own, and so asks the publisher which nodes there are.
+        await self._make_token("traffic-manager", "--role", "read")
         await self.start_traffic_manager()
         await self.start_publisher()
         token = str(tomllib.loads(self.layout.client_file.read_text())["token"])
         self._environment |= {"GATESYNC_PUBLISHER": url, "GATESYNC_TOKEN": token}
         self.publisher_client = await clients.enter_async_context(open_client(url, token))
 
-    async def _make_token(self, name: str, label: str) -> None:
+    async def _make_token(self, name: str, *what_for: str) -> None:
         config = str(self.layout.config("publisher"))
-        arguments = ("token", "create", "--config", config, "--id", name, "--label", label)
+        arguments = ("token", "create", "--config", config, "--id", name, *what_for)
         code, output = await self.gatesync(*arguments)
         if code != 0:
             raise DemoError(f"no token for {name}: gatesync token create ended with {code}")

@@ -27,6 +27,10 @@ heartbeat_interval = {heartbeat_ms:.0f}
 _TRAFFIC_MANAGER: Final = """\
 [gatesync.traffic_manager]
 listen = "{broker}"
+token_file = "token"
+
+[apim.event_hub]
+service_url = "http://{publisher}"
 """
 _PUBLISHER: Final = """\
 [gatesync.publisher]
@@ -105,7 +109,7 @@ class Layout(msgspec.Struct, frozen=True):
         return self.folder / name / "log.txt"
 
     def keep_token(self, name: str, token: str) -> None:
-        """Give a gateway its token."""
+        """Give a process its token."""
         write_private_file(self.folder / name / "token", token.encode() + b"\n")
 
     def _write(self, name: str, settings: str, more: str = "") -> None:

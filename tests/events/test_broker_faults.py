@@ -57,10 +57,7 @@ class Cluster:
             for node in gateways
         ]
         credentials = self.control.folder / "broker.json"
-        credentials.write_text(
-            '{"publisher": {"user": "publisher", "password": "p"},'
-            ' "gateway": {"user": "gateway", "password": "g"}}'
-        )
+        credentials.write_text('{"publisher": {"user": "publisher", "password": "p"}}')
         credentials.chmod(0o600)
         with self.control.config.open("a") as config:
             config.write(
@@ -70,8 +67,10 @@ class Cluster:
         for node in self.nodes:
             text = node.config.read_text()
             engine = 'engine = "tests.events.counting_engine:open_counting_engine"\n'
-            ours = "[gatesync.gateway]\n"
-            node.config.write_text(text.replace(ours, ours + engine))
+            ours, hub = "[gatesync.gateway]\n", "[apim.event_hub]\n"
+            login = 'username = "gateway"\npassword = "g"\n'  # this broker knows no nodes
+            text = text.replace(ours, ours + engine).replace(hub, hub + login)
+            node.config.write_text(text)
 
     def start(self, network: CutNetwork | None = None) -> None:
         self.control.role("publisher").start()

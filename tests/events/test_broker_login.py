@@ -17,6 +17,7 @@ from tests.events.broker_keys import Operator
 
 pytestmark = pytest.mark.fast
 
+TOKEN = f"gs_0123456789ab_{'x' * 43}"
 LOCAL = HubAddress(("nats://127.0.0.1:4222",), "told", "told-password")
 
 
@@ -53,37 +54,45 @@ def asking(address: HubAddress) -> AskAgain:
 
 
 async def as_whom(opened: Opened, found: Settings, told: HubAddress = LOCAL) -> tuple[Any, Any]:
-    async with hub_opener(found, "gateway n")(told, asking(told)):
-        return opened.given["user"], opened.given["password"]
+    """The user and password that it shows, and the token that it makes a key of."""
+    async with hub_opener(found, "gateway n", lambda: TOKEN)(told, asking(told)):
+        node_token = opened.given["access"].node_token
+        user = (opened.given["user"], opened.given["password"])
+        return user, node_token and node_token()
 
 
-async def test_a_gateway_connects_as_the_publisher_tells(opened: Opened, tmp_path: Path) -> None:
-    assert await as_whom(opened, settings(tmp_path)) == ("told", "told-password")
+@pytest.mark.promise(8)
+async def test_a_gateway_shows_the_key_of_its_token_whatever_a_publisher_tells(
+    opened: Opened, tmp_path: Path
+) -> None:
+    assert await as_whom(opened, settings(tmp_path)) == ((None, None), TOKEN)
     assert opened.endpoints == LOCAL.endpoints
     assert opened.given["name"] == "gateway n"
+    async with hub_opener(settings(tmp_path), "n", lambda: TOKEN)(LOCAL, asking(LOCAL)):
+        again = await opened.given["ask_again"]()
+    assert (again.endpoints, again.username, again.password) == (LOCAL.endpoints, "", "")
 
 
-async def test_its_own_login_goes_before(opened: Opened, tmp_path: Path) -> None:
+async def test_the_configurations_own_login_goes_before(opened: Opened, tmp_path: Path) -> None:
     own = settings(tmp_path, "[apim.event_hub]\nusername = 'mine'\npassword = 'my-password'")
-    assert await as_whom(opened, own) == ("mine", "my-password")
-    known = ensure_credentials(tmp_path).gateway
+    assert await as_whom(opened, own) == (("mine", "my-password"), None)
+    own = settings(tmp_path, "gatesync.event_hub.token = 'for the broker'")
+    assert await as_whom(opened, own) == ((None, None), None)
+
+
+async def test_the_publishers_login_is_not_for_gateways(opened: Opened, tmp_path: Path) -> None:
+    """Though it stands in the file of a machine that has both."""
     own = settings(tmp_path, "gatesync.event_hub.credentials_file = 'broker-credentials.json'")
-    assert await as_whom(opened, own) == (known.user, known.password)
+    assert await as_whom(opened, own) == ((None, None), TOKEN)
 
 
-async def test_new_credentials_count_when_it_asks_again(opened: Opened, tmp_path: Path) -> None:
+async def test_new_credentials_count_when_a_publisher_asks_again(tmp_path: Path) -> None:
     path = tmp_path / "broker-credentials.json"
-    ensure_credentials(tmp_path)
-    own = settings(tmp_path, "gatesync.event_hub.credentials_file = 'broker-credentials.json'")
-    async with hub_opener(own, "n")(LOCAL, asking(LOCAL)):
-        ask = opened.given["ask_again"]
-        path.unlink()
-        with pytest.raises(HubError, match="is missing"):
-            await ask()
-        new = ensure_credentials(tmp_path).gateway
-        assert (await ask()).password == new.password
     again = reading_again(("nats://h",), path, lambda p: read_credentials_file(p).publisher)
-    assert (await again()).username == "publisher"
+    with pytest.raises(HubError, match="is missing"):
+        await again()
+    new = ensure_credentials(tmp_path).publisher
+    assert await again() == HubAddress(("nats://h",), new.user, new.password)
     path.write_text("{}")
     with pytest.raises(HubError, match="is broken"):
         await again()
@@ -98,7 +107,7 @@ async def test_plain_text_beyond_this_machine_is_not_spoken_on_a_publishers_word
     await as_whom(opened, settings(tmp_path, "gatesync.allow_plaintext = true"), far)
     insists = settings(tmp_path, "gatesync.event_hub.tls_server_name = 'broker'")
     await as_whom(opened, insists, far)
-    async with hub_opener(settings(tmp_path), "n")(LOCAL, asking(far)):
+    async with hub_opener(settings(tmp_path), "n", lambda: TOKEN)(LOCAL, asking(far)):
         with pytest.raises(HubError, match="unencrypted"):
             await opened.given["ask_again"]()
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import stat
 import sys
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,10 +15,11 @@ from structlog.testing import capture_logs
 from gatesync.events import nats_server as module
 from gatesync.events.hub import HubError, Reported
 from gatesync.events.nats import open_nats_hub
-from gatesync.events.nats_credentials import BrokerError, read_credentials
+from gatesync.events.nats_credentials import BrokerError, BrokerUser, read_credentials
 from gatesync.events.nats_process import find_binary
 from gatesync.events.nats_server import NatsServer, run_nats_server
 from tests.contracts.hub import PATIENCE, connected, lost, take
+from tests.events.nodes import Node, publishers_hub
 
 PARENT = """
 import asyncio, sys
@@ -56,14 +56,13 @@ async def restarted(server: NatsServer, starts: int) -> None:
         await server.ready.wait()
 
 
-async def test_gateways_hear_publishers_and_publishers_hear_gateways(tmp_path: Path) -> None:
-    async with run_nats_server(tmp_path, port=0) as server:
-        users = read_credentials(tmp_path)
-        assert users == server.credentials
-        open_one = partial(open_nats_hub, [server.connect_url], name="test")
+async def test_nodes_hear_publishers_and_publishers_hear_nodes(tmp_path: Path) -> None:
+    node = Node("node-1", "A B")
+    async with run_nats_server(tmp_path, port=0, nodes=[node.user]) as server:
+        assert read_credentials(tmp_path) == server.credentials
         async with (
-            open_one(user=users.publisher.user, password=users.publisher.password) as publisher,
-            open_one(user=users.gateway.user, password=users.gateway.password) as gateway,
+            publishers_hub(server.connect_url, server.credentials.publisher) as publisher,
+            node.hub(server.connect_url) as gateway,
         ):
             await connected(publisher)
             await connected(gateway)
@@ -74,68 +73,69 @@ async def test_gateways_hear_publishers_and_publishers_hear_gateways(tmp_path: P
                 assert await take(reports, 1) == [Reported("node-1", b"here")]
 
 
+@pytest.mark.promise(8)
 async def test_nobody_may_do_more_than_that(tmp_path: Path) -> None:
-    async with run_nats_server(tmp_path, port=0) as server:
-        users = server.credentials
-        open_one = partial(open_nats_hub, [server.connect_url], name="test")
+    node, stranger = Node("node-1", "L"), Node("node-1", "L")  # the same name, another token
+    async with run_nats_server(tmp_path, port=0, nodes=[node.user]) as server:
+        url, users = server.connect_url, server.credentials
         with capture_logs() as logs:
             async with (
-                open_one(user=None, password=None) as stranger,
-                open_one(user="gateway", password=users.publisher.password) as liar,
-                open_one(user="publisher", password=users.publisher.password) as publisher,
-                open_one(user="gateway", password=users.gateway.password) as gateway,
+                open_nats_hub([url], user=None, password=None, name="test") as nobody,
+                publishers_hub(url, BrokerUser("gateway", users.publisher.password)) as liar,
+                stranger.hub(url) as unknown,
+                publishers_hub(url, users.publisher) as publisher,
+                node.hub(url) as gateway,
             ):
                 await connected(publisher)
                 await connected(gateway)
                 async with (
                     publisher.announcements(["L"]) as not_for_publishers,
                     gateway.announcements(["L"]) as news,
+                    gateway.announcements(["M"]) as not_its_label,
                     gateway.reports() as not_for_gateways,
                     publisher.reports() as reports,
                 ):
                     await gateway.announce("L", b"forged")
+                    await gateway.report("node-2", b"forged")
                     await publisher.report("node-1", b"forged")
+                    await publisher.announce("M", b"secret")
                     await publisher.announce("L", b"true")
                     await gateway.report("node-1", b"true")
                     assert await take(news, 1) == [b"true"]
                     assert await take(reports, 1) == [Reported("node-1", b"true")]
-                    for listener in (not_for_publishers, not_for_gateways):
+                    for listener in (not_for_publishers, not_for_gateways, not_its_label):
                         with pytest.raises(TimeoutError):
                             async with asyncio.timeout(0.05):
                                 await listener.next()
-                assert not stranger.connected
-                assert not liar.connected
-    assert len([entry for entry in logs if entry["event"] == "broker.refused"]) == 4
+                assert not any(each.connected for each in (nobody, liar, unknown))
+    assert len([entry for entry in logs if entry["event"] == "broker.refused"]) == 6
     reasons = {entry["reason"] for entry in logs if entry["event"] == "broker.login_refused"}
     assert {"Authorization Violation" in reason for reason in reasons} == {True}
 
 
-async def test_passwords_are_made_once_and_are_for_the_owner_only(tmp_path: Path) -> None:
+async def test_the_password_is_made_once_and_is_for_the_owner_only(tmp_path: Path) -> None:
     with capture_logs() as logs:
         async with run_nats_server(tmp_path, port=0) as server:
             first = server.credentials
         async with run_nats_server(tmp_path, port=0) as server:
             assert server.credentials == first
-    assert first.publisher.password != first.gateway.password
-    assert len(first.gateway.password) >= 43  # 256 bits
+    assert len(first.publisher.password) >= 43  # 256 bits
     for path in (tmp_path / "broker-credentials.json", tmp_path / "broker" / "nats-server.conf"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert first.gateway.password in path.read_text()
+        assert first.publisher.password in path.read_text()
     assert stat.S_IMODE((tmp_path / "broker").stat().st_mode) == 0o700
     shown = str(logs) + repr(first) + (tmp_path / "broker" / "nats-server.log").read_text()
-    assert first.gateway.password not in shown
     assert first.publisher.password not in shown
 
 
 @pytest.mark.promise(1)
 async def test_it_is_started_again_when_it_dies_on_the_same_port(tmp_path: Path) -> None:
+    node = Node("node-1", "L")
     with capture_logs() as logs:
-        async with run_nats_server(tmp_path, port=0) as server:
-            users, url, pid = server.credentials, server.connect_url, server.pid
+        async with run_nats_server(tmp_path, port=0, nodes=[node.user]) as server:
+            url, pid = server.connect_url, server.pid
             assert pid is not None
-            async with open_nats_hub(
-                [url], user=users.gateway.user, password=users.gateway.password, name="test"
-            ) as hub:
+            async with node.hub(url) as hub:
                 await connected(hub)
                 async with hub.announcements(["L"]) as listener:
                     os.kill(pid, signal.SIGKILL)

@@ -1,8 +1,14 @@
-"""As whom a role connects to the broker, and how: from the configuration, checked once at start."""
+"""As whom a role connects to the broker, and how: from the configuration, checked once at start.
+
+A gateway logs in with the key that is made of its token, and needs nothing else. Where the broker
+is one's own and knows no nodes, its configuration has another login, which goes before that.
+"""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+
+import msgspec
 
 from gatesync.config import ConfigError, Settings, load_adapter
 from gatesync.config.plaintext import is_plain
@@ -11,11 +17,11 @@ from gatesync.config.settings import EventHubSettings
 from gatesync.config.tls import broker_access
 from gatesync.events.access import BrokerAccess
 from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
-from gatesync.events.nats_credentials import BrokerError, BrokerUser, read_credentials_file
+from gatesync.events.nats_credentials import BrokerError, BrokerUser
 from gatesync.events.nats_login import AccessError, read_login
 from gatesync.gateway.agent import HubOpener
 
-__all__ = ["checked_access", "given_login", "hub_opener", "reading_again"]
+__all__ = ["checked_access", "hub_opener", "reading_again"]
 
 
 def checked_access(hub: EventHubSettings) -> BrokerAccess:
@@ -32,24 +38,19 @@ def checked_access(hub: EventHubSettings) -> BrokerAccess:
     return hub.access
 
 
-def given_login(hub: EventHubSettings) -> BrokerUser | None:
-    """The user that a gateway's configuration gives. Raises `BrokerError` for a broken file."""
-    if hub.credentials_file is not None:
-        return read_credentials_file(hub.credentials_file).gateway
-    if hub.username is None:
-        return None
-    return BrokerUser(hub.username, hub.password.reveal() if hub.password else "")
-
-
-def hub_opener(settings: Settings, name: str) -> HubOpener:
+def hub_opener(settings: Settings, name: str, node_token: Callable[[], str]) -> HubOpener:
     """What opens a gateway's hub on an address that a publisher, or the configuration, gives.
 
-    The gateway's own login, where it has one, goes before what the publisher tells.
+    `node_token` is this node's access token as it is now. It is not used where the configuration
+    has another login for the broker.
     """
     hub = settings.event_hub
     open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
     access = checked_access(hub)
-    given_login(hub)  # one that cannot be read is told of now
+    user = hub.username
+    password = hub.password.reveal() if hub.password and user else None
+    if user is None and not access.logs_in:
+        access = msgspec.structs.replace(access, node_token=node_token)
 
     def ours(told: HubAddress) -> HubAddress:
         plain = [url for url in told.endpoints if is_plain(url)]
@@ -58,23 +59,19 @@ def hub_opener(settings: Settings, name: str) -> HubOpener:
                 f"the publisher names {plain[0]}, which is unencrypted beyond this machine; have "
                 "it name tls://, or set allow_plaintext = true in [gatesync]"
             )
-        try:
-            login = given_login(hub)
-        except BrokerError as error:
-            raise HubError(str(error)) from None
-        return told if login is None else HubAddress(told.endpoints, login.user, login.password)
+        return HubAddress(told.endpoints, user or "", password or "")
 
     def opened(told: HubAddress, ask_again: AskAgain) -> AbstractAsyncContextManager[EventHub]:
         async def ask() -> HubAddress:
             return ours(await ask_again())
 
-        address = ours(told)
+        endpoints = ours(told).endpoints
         hub: AbstractAsyncContextManager[EventHub] = open_hub(
-            address.endpoints,
-            user=address.username or None,
-            password=address.password or None,
+            endpoints,
+            user=user,
+            password=password,
             name=name,
-            access=broker_access(access, settings.tls, address.endpoints),
+            access=broker_access(access, settings.tls, endpoints),
             ask_again=ask,
         )
         return hub

@@ -236,13 +236,13 @@ def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[
     name = f"gateway {settings.server.node_id}"
     if not hub.enable:
         return _no_hub()
-    opener = hub_opener(settings, name)
+    opener = hub_opener(settings, name, lambda: client.token)
     if not hub.event_listening_endpoints:
         return discovered_hub(client, opener)
     known = HubAddress(hub.event_listening_endpoints)
 
     async def as_configured() -> HubAddress:
-        return known  # a credentials file is read again
+        return known
 
     return opener(known, as_configured)
 

@@ -17,6 +17,7 @@ import structlog
 from gatesync import __version__
 from gatesync.cli.auditing import local_who, recorded
 from gatesync.cli.broker_login import checked_access, reading_again
+from gatesync.cli.broker_users import follow_users, keep_nkeys, open_users
 from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
@@ -43,8 +44,9 @@ from gatesync.publisher.audit_http import AuditLayer
 from gatesync.publisher.audit_log import AuditLog, open_audit_log
 from gatesync.publisher.audit_metrics import AuditCollector
 from gatesync.publisher.body_limits import body_limit
-from gatesync.publisher.cluster import ClusterAnswer, EventHubAddress
+from gatesync.publisher.cluster import BrokerLogin, ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
+from gatesync.publisher.key_files import KeyFileError, KeyFolder
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher, open_http_post
@@ -80,16 +82,20 @@ async def traffic_manager_role(
     listen, binary = settings.traffic_manager.listen, settings.traffic_manager.binary
     _make_data(settings)
     with _only_broker(settings.data):
-        async with run_nats_server(
-            settings.data,
-            host=listen.host,
-            port=listen.port,
-            binary=binary,
-            tls=server_tls(settings),
-        ) as server:
+        async with (
+            open_users(settings) as users,
+            run_nats_server(
+                settings.data,
+                host=listen.host,
+                port=listen.port,
+                binary=binary,
+                nodes=users.known,
+                tls=server_tls(settings),
+            ) as server,
+        ):
             _log.info("traffic manager started", url=server.connect_url, pid=server.pid)
             listening(server.connect_url)
-            await asyncio.Event().wait()
+            await follow_users(server, users)
 
 
 async def publisher_role(
@@ -138,8 +144,9 @@ async def publisher_role(
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
         pulls = FullPulls(settings.publisher.full_pulls_at_once, random=random.random)
         metrics = publisher_metrics(publisher, pulls)
-        app = publisher_app(publisher, cluster, AppState(ready, metrics), pulls, audit)
         registry = TokenRegistry(tokens_path(settings))
+        state = AppState(ready, metrics)
+        app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens, keys=keys)
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
         guarded = Guard(app, registry.authenticate, largest, rates=rates, own_limit=body_limit)
@@ -151,7 +158,9 @@ async def publisher_role(
             _keep_operator_token(settings, url)
             _log.info("publisher started", url=url, epoch=saver.epoch)
             listening(url)
-            await publisher.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(publisher.run(), name="publisher")
+                tasks.create_task(keep_nkeys(tokens_path(settings), registry), name="nkeys")
 
 
 async def up_role(settings: Settings, load_again: Callable[[], Settings]) -> None:
@@ -164,6 +173,9 @@ async def up_role(settings: Settings, load_again: Callable[[], Settings]) -> Non
     broker: asyncio.Future[str] = loop.create_future()
     published: asyncio.Future[str] = loop.create_future()
     publishing = settings
+    own_token = settings.gateway.token is None and settings.gateway.token_file is None
+    if settings.gateway.enable and own_token:
+        _node_token(settings)  # before the broker starts, which so knows this node at once
     async with asyncio.TaskGroup() as tasks:
         if settings.event_hub.enable and not settings.event_hub.event_listening_endpoints:
             role = traffic_manager_role(settings, broker.set_result)
@@ -177,7 +189,7 @@ async def up_role(settings: Settings, load_again: Callable[[], Settings]) -> Non
             ready_at(url)
             return
         gateway = settings.gateway
-        if gateway.token is None and gateway.token_file is None:
+        if own_token:
             gateway = msgspec.structs.replace(gateway, token=_node_token(settings))
         hub = msgspec.structs.replace(settings.event_hub, service_url=url)
         all_in_one = msgspec.structs.replace(settings, gateway=gateway, event_hub=hub)
@@ -309,12 +321,11 @@ async def _open_hub(
     open_hub = load_adapter("gatesync.events", hub.adapter, "gatesync.event_hub.adapter")
     access, ask_again = broker_access(checked_access(hub), settings.tls, endpoints), None
     password = hub.password.reveal() if hub.password else None
-    user, address = hub.username, EventHubAddress(endpoints, hub.username or "", password or "")
+    user, address = hub.username, EventHubAddress(endpoints, BrokerLogin.OWN)
     if hub.username is None and not access.logs_in:
         credentials = await _broker_credentials(settings)
         user, password = credentials.publisher.user, credentials.publisher.password
-        gateway = credentials.gateway
-        address = EventHubAddress(endpoints, gateway.user, gateway.password)
+        address = EventHubAddress(endpoints, BrokerLogin.NODE_KEY)
         path = hub.credentials_file or credentials_path(settings.data)
         ask_again = reading_again(endpoints, path, lambda p: read_credentials_file(p).publisher)
     name = f"publisher {settings.server.node_id}"

@@ -201,6 +201,7 @@ def _traffic_manager(reader: Reader, offset: int, folder: Path) -> TrafficManage
     return TrafficManagerSettings(
         listen=ours.read("listen", kinds.listen(offset), TRAFFIC_MANAGER_LISTEN),
         binary=ours.optional("binary", kinds.path_in(folder)),
+        token_file=ours.optional("token_file", kinds.path_in(folder)),
     )
 
 

@@ -170,10 +170,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrafficManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The embedded broker; `binary` is one's own nats-server."""
+    """The embedded broker; `binary` is one's own nats-server.
+
+    With a `token_file` the publisher is asked who may connect, else the tokens beside it count.
+    """
 
     listen: Address
     binary: Path | None
+    token_file: Path | None
 
 
 class EventHubSettings(msgspec.Struct, frozen=True, kw_only=True):

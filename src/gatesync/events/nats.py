@@ -136,6 +136,7 @@ class NatsHub:
         self._failures: dict[str, Trouble] = {}  # by endpoint
         self._names: dict[str, str] = {}  # what a subject, in lower case, is about
         self._moved = asyncio.Event()
+        self._shown = ""  # the node's token, when we logged in with it
 
     @property
     def connected(self) -> bool:
@@ -236,6 +237,7 @@ class NatsHub:
 
     async def _connect_once(self, endpoint: Endpoint) -> bool:
         """One connection, from its attempt to its end. Whether there was one."""
+        self._shown = self._token()
         try:
             connection = await connect(
                 endpoint,
@@ -277,6 +279,8 @@ class NatsHub:
                 async with asyncio.timeout(RETRY_REFUSED):
                     await connection.ended.wait()
             except TimeoutError:
+                if self._log_in_anew(connection):
+                    return
                 for listener in await connection.listen_again(FLUSH_TIMEOUT):
                     listener.lose("the broker lets this client listen now, and did not before")
 
@@ -287,7 +291,7 @@ class NatsHub:
         self._listening[listener] = wanted
         try:
             connection = self._connection
-            if connection is not None:
+            if connection is not None and not self._log_in_anew(connection):
                 await connection.listen(wanted.subjects, listener, wanted.take)
                 await connection.settle(FLUSH_TIMEOUT)
             yield
@@ -295,6 +299,16 @@ class NatsHub:
             del self._listening[listener]
             if self._connection is not None:
                 await self._connection.leave(listener)
+
+    def _token(self) -> str:
+        return self._access.node_token() if self._access.node_token is not None else ""
+
+    def _log_in_anew(self, connection: NatsConnection) -> bool:
+        """End a connection whose token was renewed: with the new one it may hear other labels."""
+        if self._token() == self._shown:
+            return False
+        connection.end("this node has another token now")
+        return True
 
     async def _send(self, subject: str, message: bytes) -> None:
         connection = self._usable()

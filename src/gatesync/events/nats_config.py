@@ -1,25 +1,29 @@
-"""What gatesync's users may do at a broker, and the configuration of a broker of one's own."""
+"""Who may do what at a broker, as nats-server's configuration says it: ours, and one of one's own.
 
+A user has the subjects that are named here and no others: no inbox, no `$SYS`, no JetStream.
+"""
+
+import json
+from collections.abc import Collection, Iterable
 from typing import Final
 
-__all__ = ["MAX_PAYLOAD", "SUBJECTS", "external_config"]
+from gatesync.events.nats_users import LABEL_SUBJECT, REPORT_SUBJECT, NodeUser
+
+__all__ = ["MAX_PAYLOAD", "external_config", "quoted", "users_config"]
 
 MAX_PAYLOAD: Final = 8 * 1024 * 1024  # bytes of one message
-
-# A user has these subjects and no others: no inbox, no `$SYS`, no JetStream.
-LABELS: Final = "gatesync.label.>"
-REPORTS: Final = "gatesync.report.>"
-SUBJECTS: Final = {"publisher": (LABELS, REPORTS), "gateway": (REPORTS, LABELS)}
-"""By user: what it publishes to, and what it subscribes to."""
 
 _HEAD: Final = """\
 # For a nats-server of your own, 2.10 or newer, or each member of a cluster of them; printed by
 # `gatesync traffic-manager --print-config`. Check it with: nats-server -t -c FILE
 #
-# The passwords are not in it. The two variables below are taken from nats-server's environment;
-# what they hold is read as if it stood here, so quote it: GATESYNC_GATEWAY_PASSWORD='"..."'.
-# Or write a hash in place of each: nats server passwd prints one ("$2a$11$...").
-{where}
+# There is no secret in it. Publishers log in with a password, which is taken from nats-server's
+# environment; what the variable holds is read as if it stood here, so quote it:
+# GATESYNC_PUBLISHER_PASSWORD='"..."'. Or write a hash in its place: nats server passwd prints one
+# ("$2a$11$...").
+{where}#
+# Each node logs in with a key that is made of its token; its public half stands below.
+{nodes}
 listen: "{listen}"
 
 # One event carries up to 256 KiB of artifacts. What is larger than this limit is sent without
@@ -61,35 +65,79 @@ authorization {{
 
 _GENERATED: Final = """\
 #
-# The passwords that gatesync made for its own broker are in {path};
-# to go on with them, set the variables from that file, where nats-server is started.
+# The password that gatesync made for its own broker is in {path};
+# to go on with it, set the variable from that file, where nats-server is started.
+"""
+
+_NODES: Final = """\
+# These are the nodes of {source} as it was when this was printed. Print it again when a
+# token was created or revoked, and reload: nobody is disconnected but who was revoked.
+"""
+_NO_NODES: Final = """\
+# There is none yet in {source}: create the tokens, and print this again.
+"""
+
+_UNKNOWN: Final = """\
+# Missing, as their tokens are older than keys: {nodes}. A publisher learns the key of each
+# when it asks for something; print this again then, or create new tokens.
 """
 
 _USER: Final = """\
     {{
-      user: "{user}", password: ${variable}
+      {login}
       permissions: {{
-        publish: {{ allow: ["{publish}"] }}
-        subscribe: {{ allow: ["{subscribe}"] }}
+        publish: {{ allow: [{publish}] }}
+        subscribe: {{ allow: [{subscribe}] }}
       }}
     }}"""
 
 
-def external_config(listen: str, *, credentials: str = "") -> str:
+def users_config(password: str, nodes: Iterable[NodeUser]) -> str:
+    """The list of users: publishers, and each node with what is its own (promise 8).
+
+    `password` is the publishers', as it shall stand there: quoted, or the name of a variable.
+    """
+    login = f'user: "publisher", password: {password}'
+    users = [_user(login, LABEL_SUBJECT + ">", [REPORT_SUBJECT + ">"])]
+    users += [_user(f'nkey: "{each.nkey}"', each.reports, each.hears) for each in nodes]
+    return "\n".join(users)
+
+
+def external_config(
+    listen: str,
+    *,
+    nodes: Iterable[NodeUser] = (),
+    unknown: Collection[str] = (),
+    source: str = "",
+    credentials: str = "",
+) -> str:
     """The configuration of a nats-server that is not ours, without a secret in it.
 
     Args:
         listen: `HOST:PORT`.
-        credentials: the file of the embedded broker's passwords, where there is one.
+        nodes: who may connect beside publishers.
+        unknown: node ids whose keys nobody knows yet.
+        source: the file that these are of, for people.
+        credentials: the file of the embedded broker's password, where there is one.
     """
-    users = "\n".join(
-        _USER.format(
-            user=user,
-            variable=f"GATESYNC_{user.upper()}_PASSWORD",
-            publish=publish,
-            subscribe=subscribe,
-        )
-        for user, (publish, subscribe) in SUBJECTS.items()
+    nodes = tuple(nodes)
+    about = (_NODES if nodes else _NO_NODES).format(source=source)
+    if unknown:
+        about += _UNKNOWN.format(nodes=", ".join(unknown))
+    return _HEAD.format(
+        listen=listen,
+        where=_GENERATED.format(path=credentials) if credentials else "",
+        nodes=about,
+        users=users_config("$GATESYNC_PUBLISHER_PASSWORD", nodes),
+        max_payload=MAX_PAYLOAD,
     )
-    where = _GENERATED.format(path=credentials) if credentials else ""
-    return _HEAD.format(listen=listen, where=where, users=users, max_payload=MAX_PAYLOAD)
+
+
+def quoted(text: str) -> str:
+    """As nats-server's configuration wants it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _user(login: str, publish: str, subscribe: Iterable[str]) -> str:
+    listens = ", ".join(quoted(each) for each in subscribe)
+    return _USER.format(login=login, publish=quoted(publish), subscribe=listens)

@@ -1,4 +1,4 @@
-"""The embedded broker's two users: made once, kept in a file that only its owner can read."""
+"""How publishers log in at the embedded broker: made once, in a file only its owner can read."""
 
 import secrets
 import stat
@@ -37,10 +37,12 @@ class BrokerUser(msgspec.Struct, frozen=True):
 
 
 class BrokerCredentials(msgspec.Struct, frozen=True):
-    """Who publishers and gateways are at the broker."""
+    """Who publishers are at the broker. Nodes have a key each, made of their tokens.
+
+    Files made earlier name a password that all gateways shared, too; the broker knows it no more.
+    """
 
     publisher: BrokerUser
-    gateway: BrokerUser
 
 
 def credentials_path(data: Path) -> Path:
@@ -81,10 +83,7 @@ def ensure_credentials(data: Path) -> BrokerCredentials:
     """The credentials, made now if there are none. Raises `BrokerError` as reading does."""
     path = credentials_path(data)
     if not path.exists():
-        # 256 random bits each: nothing that a slow hash would protect.
-        made = BrokerCredentials(
-            publisher=BrokerUser("publisher", secrets.token_urlsafe(32)),
-            gateway=BrokerUser("gateway", secrets.token_urlsafe(32)),
-        )
+        # 256 random bits: nothing that a slow hash would protect.
+        made = BrokerCredentials(BrokerUser("publisher", secrets.token_urlsafe(32)))
         write_private_file(path, msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
     return read_credentials(data)

@@ -8,17 +8,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from gatesync.events.nats_config import SUBJECTS
-from gatesync.events.nats_credentials import (
-    BrokerCredentials,
-    BrokerError,
-    BrokerUser,
-    ensure_credentials,
-)
+from gatesync.events.nats_config import quoted, users_config
+from gatesync.events.nats_credentials import BrokerCredentials, BrokerError, ensure_credentials
+from gatesync.events.nats_users import NodeUser
 from gatesync.private_file import write_private_file
 from gatesync.web.tls import ServerTls
 
@@ -36,7 +32,8 @@ _INHERITED: Final = (
 )
 
 _CONFIG: Final = """\
-# gatesync writes this file at every start of the broker; changes to it are lost.
+# gatesync writes this file at every start of the broker, and when a node's token was created or
+# revoked; changes to it are lost.
 server_name: "gatesync"
 host: {host}
 port: {port}
@@ -58,14 +55,6 @@ tls: {{
 }}
 """
 
-# The password is plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of
-# CPU each, and a thousand gateways reconnect at once.
-_USER: Final = """\
-  {{ user: {user}, password: {password}, permissions: {{
-    publish: {{ allow: [{publish}] }}
-    subscribe: {{ allow: [{subscribe}] }}
-  }} }}"""
-
 
 class BrokerFiles:
     """What the broker keeps in the folder `broker` of a data folder."""
@@ -77,6 +66,30 @@ class BrokerFiles:
         self.log = self.folder / "nats-server.log"
         self.output = self.folder / "nats-server.out"
 
+    def configure(
+        self,
+        credentials: BrokerCredentials,
+        nodes: Iterable[NodeUser],
+        *,
+        host: str,
+        port: int,
+        max_payload: int,
+        tls: ServerTls | None,
+    ) -> None:
+        """Write the configuration, whole or not at all. Raises `OSError`."""
+        config = _CONFIG.format(
+            host=quoted(host),
+            port=port or -1,
+            max_payload=max_payload,
+            log=quoted(str(self.log)),
+            log_max_bytes=LOG_MAX_BYTES,
+            folder=quoted(str(self.folder)),
+            tls=_tls(tls) if tls is not None else "",
+            # Plain, in a private file: connecting to a bcrypt hash costs the broker 60 ms of CPU.
+            users=users_config(quoted(credentials.publisher.password), nodes),
+        )
+        write_private_file(self.config, config.encode())
+
     def mark(self) -> int:
         """The log's size now, so that `last_words` can tell what came after."""
         return self.log.stat().st_size if self.log.exists() else 0
@@ -85,6 +98,14 @@ class BrokerFiles:
         """The last lines of the log after `mark`, and of what went to standard error."""
         lines = _lines(self.log, mark if mark <= self.mark() else 0) + _lines(self.output, 0)
         return " | ".join(lines[-LAST_LINES:]) or "it said nothing"
+
+    def said(self, mark: int) -> str:
+        """What the log says after `mark`; from its beginning where it was begun anew since."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(mark if mark <= self.mark() else 0)
+            return file.read().decode(errors="replace")
 
     def port_of(self, pid: int) -> int | None:
         """The port where this process listens, or None if it does not yet."""
@@ -116,31 +137,17 @@ def find_binary(binary: Path | None) -> Path:
     return Path(found)
 
 
-def prepare(
-    files: BrokerFiles, host: str, port: int, max_payload: int, tls: ServerTls | None = None
-) -> BrokerCredentials:
-    """Write what the broker needs before it starts. Raises `BrokerError` when it cannot."""
+def prepare(files: BrokerFiles) -> BrokerCredentials:
+    """Make what the broker needs before it starts. Raises `BrokerError` when it cannot."""
     try:
         files.data.mkdir(parents=True, exist_ok=True)
         files.folder.mkdir(mode=0o700, exist_ok=True)
         for stale in files.folder.glob("nats-server_*.ports"):
             stale.unlink()
         files.output.unlink(missing_ok=True)
-        credentials = ensure_credentials(files.data)
-        config = _CONFIG.format(
-            host=_quoted(host),
-            port=port or -1,
-            max_payload=max_payload,
-            log=_quoted(str(files.log)),
-            log_max_bytes=LOG_MAX_BYTES,
-            folder=_quoted(str(files.folder)),
-            tls=_tls(tls) if tls is not None else "",
-            users="\n".join(map(_user, (credentials.publisher, credentials.gateway))),
-        )
-        write_private_file(files.config, config.encode())
+        return ensure_credentials(files.data)
     except OSError as error:
         raise BrokerError(f"the broker's folder {files.folder} cannot be used: {error}") from None
-    return credentials
 
 
 async def spawn(binary: Path, files: BrokerFiles) -> asyncio.subprocess.Process:
@@ -196,25 +203,10 @@ def _die_with_parent() -> Callable[[], None] | None:
 def _tls(tls: ServerTls) -> str:
     clients = ""
     if tls.client_ca is not None:
-        clients = f"  ca_file: {_quoted(str(tls.client_ca))}\n  verify: true\n"
+        clients = f"  ca_file: {quoted(str(tls.client_ca))}\n  verify: true\n"
     return _TLS.format(
-        certificate=_quoted(str(tls.certificate)), key=_quoted(str(tls.key)), clients=clients
+        certificate=quoted(str(tls.certificate)), key=quoted(str(tls.key)), clients=clients
     )
-
-
-def _user(user: BrokerUser) -> str:
-    publish, subscribe = SUBJECTS[user.user]
-    return _USER.format(
-        user=_quoted(user.user),
-        password=_quoted(user.password),
-        publish=_quoted(publish),
-        subscribe=_quoted(subscribe),
-    )
-
-
-def _quoted(text: str) -> str:
-    """As nats-server's configuration wants it."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _lines(path: Path, offset: int) -> list[str]:

@@ -3,16 +3,17 @@
     async with run_nats_server(data, port=4222) as server:
         ...  # it listens at server.connect_url; when it dies it is started again
 
-Its configuration, log and standard error are in `<data>/broker`, its users' passwords in
-`<data>/broker-credentials.json`. Publishers may publish announcements and subscribe to reports,
-gateways the other way round, and nobody may do anything else.
+Its configuration, log and standard error are in `<data>/broker`, the publishers' password in
+`<data>/broker-credentials.json`. Publishers may publish announcements and subscribe to reports.
+Each node may subscribe to its labels and publish its own reports (promise 8); `allow` says which
+nodes there are, while it runs. Nobody may do anything else.
 """
 
 import asyncio
 import contextlib
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -22,14 +23,18 @@ import structlog
 from gatesync.events.nats_config import MAX_PAYLOAD
 from gatesync.events.nats_credentials import BrokerCredentials, BrokerError
 from gatesync.events.nats_process import BrokerFiles, end, find_binary, prepare, spawn
+from gatesync.events.nats_users import NodeUser
 from gatesync.web.tls import LOOK_SECONDS, ServerContext, ServerTls
 
 __all__ = ["NatsServer", "run_nats_server"]
 
+RELOAD_TIMEOUT: Final = 10.0  # seconds; it takes 100 ms with 1,000 nodes
 READY_TIMEOUT: Final = 10.0  # seconds; it takes 20 ms
 STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
 RETRY_FIRST: Final = 0.1  # seconds; the first restart is made at once
 RETRY_LONGEST: Final = 10.0  # seconds
+_RELOADED: Final = "Reloaded server configuration"
+_NOT_RELOADED: Final = "Failed to reload server configuration"
 SETTLED: Final = 5.0  # seconds; one that dies sooner is no reason to hurry
 
 log = structlog.get_logger(__name__)
@@ -43,6 +48,7 @@ async def run_nats_server(
     port: int = 4222,
     binary: Path | None = None,
     max_payload: int = MAX_PAYLOAD,
+    nodes: Iterable[NodeUser] = (),
     tls: ServerTls | None = None,
     look_seconds: float = LOOK_SECONDS,
     jitter: Callable[[], float] = random.random,
@@ -56,6 +62,7 @@ async def run_nats_server(
         binary: the nats-server to run; by default the one that came with `gatesync[broker]`,
             else the first on PATH.
         max_payload: bytes of one message.
+        nodes: who may connect, beside publishers, until `allow` says otherwise.
         tls: its certificate and key; clients must use TLS then. Renewed files are taken for new
             connections, and the open ones stay.
         look_seconds: between two looks at those files.
@@ -67,7 +74,7 @@ async def run_nats_server(
             started again whatever happens, and each failure is logged.
     """
     context = ServerContext(tls) if tls is not None else None
-    server = NatsServer(data, host, port, find_binary(binary), max_payload, jitter, tls)
+    server = NatsServer(data, host, port, find_binary(binary), max_payload, jitter, tls, nodes)
     tasks: list[asyncio.Task[None]] = []
     try:
         await server.start()
@@ -99,6 +106,7 @@ class NatsServer:
         max_payload: int,
         jitter: Callable[[], float],
         tls: ServerTls | None = None,
+        nodes: Iterable[NodeUser] = (),
     ) -> None:
         self._files = BrokerFiles(data)
         self._host = host
@@ -109,6 +117,8 @@ class NatsServer:
         self._tls = tls
         self._process: asyncio.subprocess.Process | None = None
         self._credentials: BrokerCredentials | None = None
+        self._nodes = self._allowed = tuple(nodes)  # what it shall know, and what it knows
+        self._reloading = asyncio.Lock()
         self._mark = 0  # where in the log this start began
         self.starts = 0
         self.ready = asyncio.Event()
@@ -134,9 +144,9 @@ class NatsServer:
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises `BrokerError` when it does not."""
         # Not in a thread: a cancelled one would go on writing beside the next start.
-        self._credentials = prepare(
-            self._files, self._host, self._port, self._max_payload, self._tls
-        )
+        self._credentials = prepare(self._files)
+        self._configure()
+        nodes = self._nodes
         self._mark = mark = self._files.mark()
         self._process = process = await spawn(self._binary, self._files)
         try:
@@ -151,9 +161,26 @@ class NatsServer:
         except BaseException:
             await self.stop()
             raise
+        self._allowed = nodes
         self.starts += 1
         self.ready.set()
         log.info("broker.listening", url=self.connect_url, pid=process.pid)
+
+    async def allow(self, nodes: Iterable[NodeUser]) -> bool:
+        """Let these nodes in from now on, and cut off who is none of them; all others stay.
+
+        Returns once the broker has taken it, with whether there was a change. Raises `BrokerError`
+        when it has not: who asks again with the same nodes has it tried again.
+        """
+        self._nodes = wanted = tuple(nodes)  # a broker that dies now starts with these
+        await self.ready.wait()
+        if wanted == self._allowed:
+            return False
+        self._configure()
+        await self._reload()
+        self._allowed = wanted
+        log.info("broker.users", nodes=len({each.node for each in wanted}), keys=len(wanted))
+        return True
 
     async def watch(self) -> None:
         """Start it again whenever it dies, until cancelled."""
@@ -183,9 +210,12 @@ class NatsServer:
         """
         while True:
             await asyncio.sleep(look_seconds)
-            if context.renew() and self._process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.send_signal(signal.SIGHUP)
+            if context.renew():
+                try:
+                    await self.ready.wait()
+                    await self._reload()
+                except BrokerError as error:
+                    log.error("broker.certificate_not_taken", reason=str(error))  # noqa: TRY400 - the reason says it all
 
     async def stop(self) -> None:
         """End the process: SIGTERM, and SIGKILL when it does not go."""
@@ -193,6 +223,44 @@ class NatsServer:
         self.ready.clear()
         if process is not None:
             await end(process, STOP_TIMEOUT)
+
+    def _configure(self) -> None:
+        try:
+            self._files.configure(
+                self.credentials,
+                self._nodes,
+                host=self._host,
+                port=self._port,
+                max_payload=self._max_payload,
+                tls=self._tls,
+            )
+        except OSError as error:
+            raise BrokerError(f"{self._files.config} cannot be written: {error}") from None
+
+    async def _reload(self) -> None:
+        """Have the process read its configuration again. Raises `BrokerError` when it does not."""
+        async with self._reloading:  # its log says what became of the last one
+            process, mark = self._process, self._files.mark()
+            if process is None:  # it reads it when it starts
+                return
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
+            try:
+                async with asyncio.timeout(RELOAD_TIMEOUT):
+                    while _RELOADED not in (said := self._files.said(mark)):
+                        if process.returncode is not None:
+                            return
+                        if _NOT_RELOADED in said:
+                            reason = said.partition(_NOT_RELOADED)[2].partition("\n")[0]
+                            raise BrokerError(
+                                f"the broker did not take {self._files.config}{reason}"
+                            )
+                        await asyncio.sleep(0.01)
+            except TimeoutError:
+                raise BrokerError(
+                    f"the broker did not read {self._files.config} within {RELOAD_TIMEOUT:g} s: "
+                    f"{self._files.last_words(mark)}"
+                ) from None
 
     async def _death(self) -> str:
         assert self._process is not None
