@@ -46,7 +46,6 @@ from gatesync.publisher.audit_metrics import AuditCollector
 from gatesync.publisher.body_limits import body_limit
 from gatesync.publisher.cluster import BrokerLogin, ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
-from gatesync.publisher.key_files import KeyFileError, KeyFolder
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher, open_http_post
@@ -146,7 +145,7 @@ async def publisher_role(
         metrics = publisher_metrics(publisher, pulls)
         registry = TokenRegistry(tokens_path(settings))
         state = AppState(ready, metrics)
-        app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens, keys=keys)
+        app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens)
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
         guarded = Guard(app, registry.authenticate, largest, rates=rates, own_limit=body_limit)
