@@ -248,7 +248,7 @@ class Saving:
 
     async def test_an_api_id_never_becomes_another_artifact(self, bench: Bench) -> None:
         await saved(bench, asked("Shop", publish("Menu", api_id="id-1")))
-        there = await refused(bench, asked("Shop", publish("Other", api_id="id-1")))
+        there = await refused(bench, asked("Shop", publish("Other", "2", api_id="id-1")))
         assert "id-1 belongs to api Menu 1.0.0" in there.reasons[0]
         answer = await refused(bench, asked("Cafe", publish("Other", api_id="id-1")))
         assert "id-1 belongs to another artifact" in answer.reasons[0]
