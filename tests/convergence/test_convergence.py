@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from gatesync.artifacts.planning import Remove
+from gatesync.artifacts.signatures import Signer
 from gatesync.engines.engine import Deployable
 from gatesync.publisher.answers import Verdict
 from gatesync.publisher.fleet import ReceiptStatus
@@ -38,6 +39,7 @@ BUDGET = float(os.environ.get("GATESYNC_TEST_BUDGET", "1"))
 LABELS = ("A", "B", "C")
 NODES = {"a": ("A",), "ab": ("A", "B"), "ba": ("B", "A"), "cab": ("C", "A", "B")}
 HEARTBEAT = 5.0
+SIGNER = Signer(bytes(32))  # in half of the examples publishers sign, and gateways ask for it
 CONVERGES = 60.0  # seconds: two heartbeats, and the longest backoff of store and engine
 
 _T = TypeVar("_T")
@@ -75,12 +77,13 @@ class Convergence(RuleBasedStateMachine):
         self.epochs = 0
         self.backup: tuple[MemoryStore, dict[str, dict[str, int]]] | None = None
 
-    @initialize(seed=st.integers(0, 2**16))
-    def start(self, seed: int) -> None:
-        self.run(self._start(seed))
+    @initialize(seed=st.integers(0, 2**16), signing=st.booleans())
+    def start(self, seed: int, signing: bool) -> None:
+        self.run(self._start(seed, SIGNER if signing else None))
 
-    async def _start(self, seed: int) -> None:
-        self.cluster = Cluster(MemoryStore("epoch"), heartbeat=HEARTBEAT, seed=seed)
+    async def _start(self, seed: int, signer: Signer | None) -> None:
+        store = MemoryStore("epoch")
+        self.cluster = Cluster(store, heartbeat=HEARTBEAT, seed=seed, signer=signer)
         self.cluster.faults.longest_delay = 3 * HEARTBEAT
         await self.cluster.start_publisher()
         for name in NODES:

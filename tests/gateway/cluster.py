@@ -10,7 +10,7 @@ Meant for `tests.gateway.virtual_time`, and works on any loop.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ import msgspec
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
 from gatesync.artifacts.planning import Publish, Remove
-from gatesync.artifacts.signatures import Attestation
+from gatesync.artifacts.signatures import Attestation, Signer, Trust
 from gatesync.engines.engine import Deployable, EngineError
 from gatesync.engines.memory import MemoryEngine
 from gatesync.events.buffer import Buffer
@@ -27,12 +27,21 @@ from gatesync.events.hub import BUFFER_MESSAGES, EventHub, HubError, Listener
 from gatesync.events.in_process import InProcessHub
 from gatesync.events.messages import decode_report
 from gatesync.gateway.agent import Agent
+from gatesync.gateway.cache import Cache
 from gatesync.gateway.lag import LAG_SECONDS
 from gatesync.gateway.starting import StartUp
 from gatesync.publisher.fleet import Fleet, Receipt
 from gatesync.publisher.service import Publisher
 from gatesync.stores.memory import MemoryStore
-from gatesync.stores.store import Delta, Forbidden, ManifestPage, SaveOutcome, Saver, StoreError
+from gatesync.stores.store import (
+    PAGE_ATTESTATIONS,
+    Delta,
+    Forbidden,
+    ManifestPage,
+    SaveOutcome,
+    Saver,
+    StoreError,
+)
 from gatesync.stores.wire import ReportAnswer
 from gatesync.web.client import HttpClient, Response, UnreachableError
 from tests.contracts.saves import Items, asked, id_of
@@ -98,6 +107,8 @@ class Link:
         self.answered = 0  # perhaps not back yet
         self.contents_asked = 0
         self.forbidden: set[str] = set()  # labels that the node's token may not read
+        self.signs_heads = True  # as a publisher's HTTP does; a database that is read does not
+        self.lies: dict[str, Callable[[Any], Any]] = {}  # by question: what an answer becomes
         self._cluster = cluster
         self._random = random.Random(seed)
 
@@ -105,15 +116,18 @@ class Link:
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
     ) -> dict[str, Head]:
         await self._travel(*labels)
-        return await self._back(await self._store().heads(labels, at_least))
+        found = await self._store().heads(labels, at_least)
+        return await self._back(
+            {label: self._issued(head) for label, head in found.items()}, "heads"
+        )
 
     async def changes(self, label: str, since: Cursor) -> Delta:
         await self._travel(label)
-        return await self._back(await self._store().changes(label, since))
+        return await self._back(await self._store().changes(label, since), "changes")
 
     async def manifest(self, label: str, **asked: Any) -> ManifestPage:
         await self._travel(label)
-        page = await self._back(await self._store().manifest(label, **asked))
+        page = await self._back(await self._store().manifest(label, **asked), "manifest")
         if self.cut_pages:
             return ManifestPage(page.head, page.entries[: len(page.entries) // 2])
         return page
@@ -122,14 +136,22 @@ class Link:
         await self._travel()
         return await self._back(await self._store().digest_at(label, cursor))
 
-    async def attestations(self, label: str, *asked: int) -> tuple[Attestation, ...]:
-        await self._travel(label)
-        return await self._back(await self._store().attestations(label, *asked))
-
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         self.contents_asked += 1
         await self._travel()
         return await self._back(await self._store().contents(digests))
+
+    async def attestations(
+        self, label: str, after: int = 0, limit: int = PAGE_ATTESTATIONS
+    ) -> tuple[Attestation, ...]:
+        await self._travel(label)
+        found = await self._store().attestations(label, after, limit)
+        answer: tuple[Attestation, ...] = await self._back(found, "attestations")
+        return answer
+
+    def _issued(self, head: Head) -> Head:
+        publisher = self._cluster.publisher
+        return publisher.issuer.issue(head) if self.signs_heads and publisher else head
 
     def _store(self) -> Saver:
         return self._cluster.replica or self._cluster.saver
@@ -143,8 +165,10 @@ class Link:
         if self.forbidden.intersection(labels):
             raise Forbidden(f"this token may not read {self.forbidden}")
 
-    async def _back(self, answer: Any) -> Any:
+    async def _back(self, answer: Any, question: str = "") -> Any:
         self.answered += 1
+        if question in self.lies:
+            answer = self.lies[question](answer)
         if self.latency:  # what the store said then is old by the time it arrives
             await asyncio.sleep(self._random.uniform(0, self.latency))
         return answer
@@ -281,9 +305,11 @@ class Cluster:
         seed: int = 0,
         broker: bool = True,
         replica: Saver | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.saver: Saver = saver if saver is not None else MemoryStore()
         self.replica = replica  # what gateways read
+        self.signer = signer  # what publishers sign with, and gateways trust by default
         self.heartbeat = heartbeat
         self.broker = Broker()
         self.hub = FaultyHub(self.broker, Faults(), seed)
@@ -328,6 +354,7 @@ class Cluster:
             f"publisher-{self._publishers}",
             heartbeat=self.heartbeat,
             wall_clock=lambda: 1_700_000_000 + loop.time(),
+            signer=lambda: self.signer,
         )
         publisher.fleet = Fleet(
             heartbeat=self.heartbeat,
@@ -354,6 +381,8 @@ class Cluster:
         engine: WatchedEngine | None = None,
         start: StartUp | None = None,
         forbidden: Collection[str] = (),
+        trust: Trust | None = None,
+        cache: Cache | None = None,
     ) -> Node:
         loop = asyncio.get_running_loop()
         self._seed += 1
@@ -370,7 +399,10 @@ class Cluster:
             lag_seconds=LAG_SECONDS if self.replica else 0.0,
             start=start or StartUp("async", wait=RETRY_FIRST, cap=RETRY_CAP),
             clock=loop.time,
+            wall_clock=lambda: 1_700_000_000 + loop.time(),
             random=_numbers(self._seed),
+            cache=cache,
+            trust=trust or (Trust([self.signer.key]) if self.signer else None),
         )
         node = self.nodes[name] = Node(name, labels, agent, link)
         node.task = asyncio.create_task(agent.run(), name=f"gateway {name}")

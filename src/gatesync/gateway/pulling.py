@@ -108,10 +108,10 @@ class Puller:
         TAKEN; or ASK where the log moved meanwhile. Raises `StoreError`.
         """
         known, digest, started = log.cursor, log.digest, self._clock()
-        self._pulse.lists += 1
         if log.label in self._verifier.answers:  # before so much is read again
             heads = await self._retriever.heads([log.label])
             await self._check("list", log, heads[log.label], [])
+        self._pulse.lists += 1
         head, entries = await read_manifest(self._retriever, log.label)
         if known is not None and self._lag.explains(head, known):
             raise Behind(head, known)

@@ -130,6 +130,8 @@ class Verifier:
             self.hear(head, signed=log is not None)
         except UntrustedError as error:
             self.refuse("head", head.label, head.revision, error)
+            if log is None:
+                self.answers[head.label] = str(error)
             return False
         return True
 
