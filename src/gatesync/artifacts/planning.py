@@ -23,9 +23,11 @@ __all__ = [
     "Reference",
     "Remove",
     "Renew",
+    "RenewHead",
     "SaveRequest",
     "Unmet",
     "claim_key",
+    "item_id",
     "plan",
 ]
 
@@ -93,7 +95,16 @@ class Renew(msgspec.Struct, frozen=True):
     entry: Entry
 
 
-Item: TypeAlias = Publish | Remove | Renew
+class RenewHead(msgspec.Struct, frozen=True):
+    """Say once more that the label holds what it does at this revision, and nothing else.
+
+    That makes a change set without changes, for a new signature, unless the label has moved on.
+    """
+
+    revision: int
+
+
+Item: TypeAlias = Publish | Remove | Renew | RenewHead
 
 
 class SaveRequest(msgspec.Struct, frozen=True):
@@ -264,16 +275,18 @@ def _plan_set(
     revision = previous + 1
     digest = state.head.digest
     changes: list[Change] = []
-    named = {_api_id(item): item for item in items}
-    if len(named) != len(items):
+    named = [item_id(item) for item in items]
+    if len(set(named)) != len(named):
         problems.append(Problem("one change set names the same api_id twice"))
         return None
     pending = [item for item in items if _is_news(state, item)]
     for item in pending:  # frees every name first, so that artifacts of one set can swap them
-        if not isinstance(item, Renew):
-            _release(state, _api_id(item))
+        if isinstance(item, Publish | Remove):
+            _release(state, item_id(item))
     for item in pending:
-        before = state.entries.get(_api_id(item))
+        if isinstance(item, RenewHead):
+            continue
+        before = state.entries.get(item_id(item))
         if isinstance(item, Remove):
             if before is None:
                 problems.append(Problem(f"label {label!r} does not hold {item.api_id}"))
@@ -294,7 +307,7 @@ def _plan_set(
         state.entries[entry.api_id] = entry
         changes.append(Change(Instruction.PUBLISH, entry))
         digest = digest.replace(entry.api_id, before.digest if before else None, entry.digest)
-    if not changes:
+    if not changes and not any(isinstance(item, RenewHead) for item in pending):
         return None
     state.head = Head(label, state.head.epoch, revision, digest, state.head.confirmation)
     return ChangeSet(
@@ -309,14 +322,23 @@ def _plan_set(
     )
 
 
-def _api_id(item: Item) -> str:
-    return item.api_id if isinstance(item, Remove) else item.entry.api_id
+def item_id(item: Item) -> str:
+    """The api_id of what an item is about; empty where it is about the label."""
+    match item:
+        case Remove():
+            return item.api_id
+        case RenewHead():
+            return ""
+        case _:
+            return item.entry.api_id
 
 
 def _is_news(state: LabelState, item: Item) -> bool:
     """Whether there is something to write: not for a publish of what the label holds already."""
     if isinstance(item, Remove):
         return True
+    if isinstance(item, RenewHead):
+        return state.head.revision == item.revision
     before = state.entries.get(item.entry.api_id)
     if isinstance(item, Renew):
         return before == item.entry

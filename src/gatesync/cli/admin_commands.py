@@ -1,11 +1,17 @@
-"""The commands for administrators: tokens, configuration, the database."""
+"""The commands for administrators: tokens, keys, configuration, the database."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gatesync.cli.options import ConfigOption, JsonOption, LabelOption, PublisherOption
+from gatesync.cli.options import (
+    ConfigOption,
+    JsonOption,
+    KeyArgument,
+    LabelOption,
+    PublisherOption,
+)
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import find_target
@@ -15,9 +21,11 @@ __all__ = ["commands"]
 
 commands = typer.Typer()
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of a publisher's data folder.")
+keys_app = typer.Typer(no_args_is_help=True, help="What a publisher signs its changes with.")
 config_app = typer.Typer(no_args_is_help=True, help="Read a deployment.toml without starting.")
 db_app = typer.Typer(no_args_is_help=True, help="The tables of a publisher's database.")
 commands.add_typer(token_app, name="token")
+commands.add_typer(keys_app, name="keys")
 commands.add_typer(config_app, name="config")
 commands.add_typer(db_app, name="db")
 
@@ -61,6 +69,62 @@ def token_revoke(
     from gatesync.cli import tokens
 
     return tokens.revoke(load(config).settings, which, Output(json=json))
+
+
+@keys_app.command("create")
+def keys_create(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Make a key and print its public half, which gateways are given to trust."""
+    from gatesync.cli import keys
+
+    return keys.create(load(config).settings, Output(json=json))
+
+
+@keys_app.command("list")
+def keys_list(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """List the keys, with their public halves."""
+    from gatesync.cli import keys
+
+    return keys.show(load(config).settings, Output(json=json))
+
+
+@keys_app.command("use")
+def keys_use(key_id: KeyArgument, config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Have a key sign from now on; publishers take it in within a second."""
+    from gatesync.cli import keys
+
+    return keys.use(load(config).settings, key_id, Output(json=json))
+
+
+@keys_app.command("retire")
+def keys_retire(
+    key_id: KeyArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="also where it signs, or signed what still stands")
+    ] = False,
+    config: ConfigOption = None,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Have a key sign nothing any more, once nothing that it signed stands in any label."""
+    from gatesync.cli import keys
+
+    settings, output = load(config).settings, Output(json=json)
+    return keys.retire(settings, key_id, find_target(publisher), output, force=force)
+
+
+@keys_app.command("sign")
+def keys_sign(
+    label: LabelOption = None,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="also what cannot be proved: the store is right")
+    ] = False,
+    publisher: PublisherOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Sign anew what stands, by the key that signs now: before another one is retired."""
+    from gatesync.cli import keys
+
+    return keys.sign(find_target(publisher), label or [], Output(json=json), unsigned=unsigned)
 
 
 @config_app.command("check")

@@ -14,6 +14,7 @@ __all__ = [
     "ExpectOption",
     "ForceOption",
     "JsonOption",
+    "KeyArgument",
     "KindFilter",
     "LabelOption",
     "NameArgument",
@@ -51,6 +52,7 @@ VersionFilter = Annotated[str | None, typer.Option("--version", help="the artifa
 KindFilter = Annotated[str | None, typer.Option("--kind", help="api, sequence, policy...")]
 TenantFilter = Annotated[str | None, typer.Option("--tenant", help="the tenant domain")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="its name, or its api_id")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="its id")]
 SkipInvalidOption = Annotated[
     bool, typer.Option("--skip-invalid", help="leave out what is refused, tell, go on")
 ]

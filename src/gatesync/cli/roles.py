@@ -46,10 +46,12 @@ from gatesync.publisher.audit_metrics import AuditCollector
 from gatesync.publisher.body_limits import body_limit
 from gatesync.publisher.cluster import BrokerLogin, ClusterAnswer, EventHubAddress
 from gatesync.publisher.http import publisher_app
+from gatesync.publisher.key_files import KeyFileError, KeyFolder
 from gatesync.publisher.metrics import publisher_metrics
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher, open_http_post
 from gatesync.publisher.service import Publisher
+from gatesync.publisher.signing import SigningKeys
 from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
 from gatesync.stores.receipts import KeepsReceipts, ReceiptBook
 from gatesync.stores.receipts_file import FileReceiptBook
@@ -68,7 +70,7 @@ __all__ = [
     "up_role",
 ]
 
-REFUSALS = (*GATEWAY_REFUSALS, AuditError, ListenError, StoreError, TokenError)
+REFUSALS = (*GATEWAY_REFUSALS, AuditError, KeyFileError, ListenError, StoreError, TokenError)
 CREDENTIALS_SECONDS = 15.0  # a broker that starts beside us writes its credentials in this time
 
 _log = structlog.get_logger("gatesync")
@@ -103,6 +105,7 @@ async def publisher_role(
     """Run one publisher until cancelled."""
     _make_data(settings)
     listen, tls = settings.publisher.listen, server_tls(settings)
+    keys = SigningKeys(KeyFolder(settings.signing.directory), settings.signing.key)
     async with (
         _open_store(settings) as saver,
         _receipt_book(settings, saver) as book,
@@ -123,6 +126,7 @@ async def publisher_role(
             retention_age=settings.publisher.retention_age_ms / 1000,
             book=book,
             forget_after=settings.publisher.forget_nodes_after_ms / 1000,
+            signer=keys.signer,
         )
 
         async def ready() -> tuple[bool, dict[str, str]]:
@@ -136,6 +140,7 @@ async def publisher_role(
             if environments := pusher.statuses():  # told; one that is down is no reason to drain
                 answer = sum(each.answers for each in environments)
                 said["environments"] = f"{answer} of {len(environments)} answer"
+            said["signing"] = keys.trouble or keys.name
             if audit is not None:
                 said["audit"] = audit.trouble or "good"
             return not error, said
@@ -145,7 +150,7 @@ async def publisher_role(
         metrics = publisher_metrics(publisher, pulls)
         registry = TokenRegistry(tokens_path(settings))
         state = AppState(ready, metrics)
-        app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens)
+        app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens, keys=keys)
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
         guarded = Guard(app, registry.authenticate, largest, rates=rates, own_limit=body_limit)

@@ -32,6 +32,7 @@ from gatesync.config.settings import (
     TrafficManagerSettings,
     WhenStale,
 )
+from gatesync.config.signing import read_signing
 from gatesync.config.tls import read_tls
 from gatesync.config.trusted_keys import read_trusted_keys
 from gatesync.secret import Secret
@@ -70,6 +71,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         log_level=ours.read("log_level", kinds.choice(LogLevel), "info"),
         allow_plaintext=ours.read("allow_plaintext", kinds.boolean, False),
         tls=tls,
+        signing=read_signing(reader, data, folder),
         publisher=publisher,
         gateway=_gateway(reader, offset, folder, heartbeat_ms),
         envoy=read_envoy(reader, offset, folder),

@@ -14,6 +14,7 @@ from gatesync.artifacts.signatures import TrustedKey
 from gatesync.config.addresses import Address
 from gatesync.config.envoy import EnvoySettings
 from gatesync.config.problems import ConfigProblem
+from gatesync.config.signing import SigningSettings
 from gatesync.config.tls import TlsSettings
 from gatesync.events.access import BrokerAccess
 from gatesync.secret import Secret, SecretUrl
@@ -35,6 +36,7 @@ __all__ = [
     "RetrievalMode",
     "ServerSettings",
     "Settings",
+    "SigningSettings",
     "SkipList",
     "TenantLoading",
     "TrafficManagerSettings",
@@ -249,6 +251,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel
     allow_plaintext: bool
     tls: TlsSettings
+    signing: SigningSettings
     publisher: PublisherSettings
     gateway: GatewaySettings
     envoy: EnvoySettings

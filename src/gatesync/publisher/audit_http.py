@@ -40,7 +40,11 @@ REASONS_MAX: Final = 5
 TEXT_MAX: Final = 300
 PAGE_MAX: Final = 1_000
 KEY: Final = "gatesync.audit"
-CHANGES: Final = {"/v1/changes": "change", "/v1/labels/confirm": "confirm"}
+CHANGES: Final = {
+    "/v1/changes": "change",
+    "/v1/labels/confirm": "confirm",
+    "/v1/keys/sign": "sign again",
+}
 
 _Ask = Request[Principal, Any, State]
 
@@ -70,6 +74,11 @@ class Draft:
     def confirms(self, label: str) -> None:
         """Tell that a label's history is to be confirmed."""
         self._tell(labels=(_text(label),))
+
+    def signs(self, label: str, *, unsigned: bool) -> None:
+        """Tell that what a label holds is to be signed anew."""
+        detail = "with what nobody signed, on an operator's word" if unsigned else ""
+        self._tell(labels=(_text(label),), detail=detail)
 
     async def begin(self) -> None:
         """Where the log is required: have it written before anything is changed.

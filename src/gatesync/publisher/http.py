@@ -43,11 +43,13 @@ from gatesync.publisher.contents import (
     in_pull,
 )
 from gatesync.publisher.explaining import explain
+from gatesync.publisher.keys_http import get_keys, post_keys_sign
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.readable import ReadableContents
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, PlanRequest, origin_of
 from gatesync.publisher.rights import check_confirming, check_publishing, check_reading
 from gatesync.publisher.service import IN_THREAD_BYTES, Publisher
+from gatesync.publisher.signing import SigningKeys
 from gatesync.publisher.tokens import Principal, Token
 from gatesync.publisher.views import environments_for, history_for, nodes_for, report_for
 from gatesync.stores.store import PAGE_ATTESTATIONS
@@ -80,6 +82,8 @@ def publisher_app(
     pulls: FullPulls | None = None,
     audit: AuditLog | None = None,
     tokens: Callable[[], Iterable[Token]] = tuple,
+    *,
+    keys: SigningKeys | None = None,
 ) -> Litestar:
     """The publisher's application, to be put behind a `Guard`.
 
@@ -90,6 +94,7 @@ def publisher_app(
         pulls: hands out full pulls, to a default number of nodes at once unless given.
         audit: what `/v1/audit` reads; an `AuditLayer` around the guard writes it.
         tokens: all of them, as they are now: whose nodes the broker lets in.
+        keys: what `/v1/keys` speaks of; None where nothing is signed.
     """
     state = msgspec.structs.replace(state, may_see_metrics=Principal.may_see_all)
     app = make_app("gatesync publisher", _HANDLERS, state, explain)
@@ -97,6 +102,7 @@ def publisher_app(
     app.state.cluster = cluster
     app.state.audit = audit
     app.state.tokens = tokens
+    app.state.signing_keys = keys
     app.state.frames = Frames()
     app.state.readable = ReadableContents(publisher.saver)
     app.state.pulls = pulls or FullPulls(random=random.random)
@@ -188,8 +194,9 @@ async def get_heads(
     """Where these labels stand. One never used is at revision 0."""
     for label in labels:
         check_reading(request.user, label)
-    found = await _publisher(request).saver.heads(labels)
-    return HeadsAnswer(tuple(found.values()))
+    publisher = _publisher(request)
+    found = await publisher.saver.heads(labels)
+    return HeadsAnswer(tuple(publisher.issuer.issue_all(found.values())))
 
 
 @get("/v1/changes")
@@ -381,4 +388,6 @@ _HANDLERS: Final = [
     get_verification,
     get_audit,
     get_audit_verification,
+    get_keys,
+    post_keys_sign,
 ]

@@ -1,17 +1,19 @@
 """The control plane: publish → store → event, and reports in."""
 
 import asyncio
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import msgspec
 import structlog
 
 from gatesync.artifacts.changes import Confirmation, Cursor
 from gatesync.artifacts.digests import set_digest
 from gatesync.artifacts.errors import FormatError
-from gatesync.artifacts.planning import SaveRequest
+from gatesync.artifacts.planning import Item, SaveRequest
 from gatesync.events.hub import EventHub, Lost, Reported
 from gatesync.events.messages import Inventory, NodeReport, decode_report
 from gatesync.publisher.announcing import Announcer
@@ -198,6 +200,31 @@ class Publisher:
         confirmation = await self.saver.confirm(label, str(uuid.uuid4()), sign=sign)
         self.announcer.beat()
         return confirmation
+
+    async def renew(
+        self, label: str, items: tuple[Item, ...], key: str, stamp: Stamp
+    ) -> SaveOutcome:
+        """Say again what a label holds, in one change set, for its signature; and announce it.
+
+        Raises:
+            RefusedError: it does not fit what the label holds.
+            StoreError: the store failed.
+        """
+        fingerprint = hashlib.sha256(msgspec.json.encode([label, items])).hexdigest()
+        request = SaveRequest(
+            labels=(label,),
+            sets=(items,),
+            key=key,
+            fingerprint=fingerprint,
+            published_at=int(self._wall_clock() * 1000),
+            publisher=self._id,
+            author=stamp.author,
+            origin=stamp.origin,
+        )
+        answer = await self.committer.submit(request)
+        if isinstance(answer, Refused):
+            raise RefusedError(answer)
+        return answer
 
     async def find(self, labels: Iterable[str], api_id: str | None = None) -> list[Held]:
         """Everything in these labels, or one artifact wherever it is among them."""

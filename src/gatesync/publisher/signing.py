@@ -69,6 +69,11 @@ class SigningKeys:
         self._look()
         return self._current.signer if self._current is not None else None
 
+    @property
+    def name(self) -> str:
+        """The id of the key that signs, or `none`."""
+        return self._current.key_id if self._current is not None else "none"
+
     def known(self) -> tuple[SigningKey, ...]:
         """All keys, oldest first."""
         self._look()
@@ -80,10 +85,12 @@ class SigningKeys:
         return Trust(good) if good else None
 
     def _look(self) -> None:
-        now = self._clock()
-        if now - self._looked_at < LOOK_SECONDS:
-            return
-        self._looked_at = now
+        if self._clock() - self._looked_at >= LOOK_SECONDS:
+            self.look()
+
+    def look(self) -> None:
+        """See what has become of the keys now, and not within a second."""
+        self._looked_at = self._clock()
         try:
             seen = self._folder.signature()
             if seen == self._seen:
@@ -92,16 +99,13 @@ class SigningKeys:
             current = signing_key(keys, self._pinned)
         except KeyFileError as error:
             if self.trouble != str(error):
-                _log.error("keys_not_reloaded", reason=str(error), signing_with=self._name())
+                _log.error("keys_not_reloaded", reason=str(error), signing_with=self.name)
             self.trouble = str(error)
             return
-        before, self.trouble = self._name(), ""
+        before, self.trouble = self.name, ""
         self._seen, self._keys, self._current = seen, keys, current
-        if self._name() != before:
-            _log.info("signs with another key", before=before, now=self._name())
-
-    def _name(self) -> str:
-        return self._current.key_id if self._current is not None else "none"
+        if self.name != before:
+            _log.info("signs with another key", before=before, now=self.name)
 
 
 class HeadIssuer:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from gatesync.artifacts.changes import Confirmation, Entry, Head, Instruction
 from gatesync.artifacts.model import Identity
-from gatesync.artifacts.planning import LabelState, Publish, Remove, SaveRequest
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, item_id
 from gatesync.stores import schema
 from gatesync.stores.sql_batch import Loaded, SavedOutcome, write_batch
 from gatesync.stores.sql_read import (
@@ -189,7 +189,7 @@ def _load(
     wanted: dict[str, set[str]] = {label: set() for label in heads}
     for request in requests:
         items = [item for items in request.sets for item in items]
-        ids = {i.api_id if isinstance(i, Remove) else i.entry.api_id for i in items}
+        ids = {item_id(item) for item in items} - {""}
         published = [i for i in items if isinstance(i, Publish)]
         keys = {claim.key for i in published for claim in i.claims}
         keys |= {reference.key for i in published for reference in i.references}
