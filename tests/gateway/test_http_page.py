@@ -9,7 +9,7 @@ import pytest
 from gatesync.config import WhenStale
 from gatesync.gateway import admin, wso2_admin
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
-from gatesync.gateway.staleness import StalenessRule, readiness_of
+from gatesync.gateway.staleness import StalenessRule, readiness_of, unserved
 
 pytestmark = pytest.mark.fast
 
@@ -55,4 +55,5 @@ def test_every_status_is_on_the_page_with_its_code() -> None:
     written = {(names(row[0])[0], row[1]) for row in rows(3) if row[1].isdigit()}
     told = [readiness_of(False, {}, StalenessRule()), readiness_of(True, {}, StalenessRule())]
     told += [readiness_of(True, {"L": None}, StalenessRule(1.0, when)) for when in WhenStale]
+    told.append(unserved("Envoy is away"))
     assert written == {(each.status, "200" if each.ready else "503") for each in told}

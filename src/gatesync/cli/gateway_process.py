@@ -37,7 +37,7 @@ from gatesync.config import ConfigError, Loaded, Secret, Settings, load, load_ad
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
 from gatesync.config.settings import GatewaySettings, RetrievalMode
-from gatesync.engines.engine import Engine
+from gatesync.engines.engine import Engine, EngineError, Measured, Serving
 from gatesync.engines.saving import SavingEngine
 from gatesync.events.hub import EventHub, HubAddress
 from gatesync.events.nats_credentials import BrokerError
@@ -58,7 +58,7 @@ from gatesync.web.server import ListenError, serve
 
 __all__ = ["GATEWAY_REFUSALS", "gateway_role", "main"]
 
-GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError, CacheInUseError)
+GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError, CacheInUseError, EngineError)
 ADMIN_REQUEST_BYTES = 1024 * 1024
 
 _log = structlog.get_logger("gatesync.gateway")
@@ -130,8 +130,11 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
             staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
             saved=engine if isinstance(engine, SavingEngine) else None,
+            serving=opened if isinstance(opened, Serving) else None,
             trust=trust_of(settings),
         )
+        if isinstance(opened, Measured):
+            agent.metrics.registry.register(opened.metrics)
         app = agent.app()
         operators = Guard(
             app,

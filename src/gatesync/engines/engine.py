@@ -5,13 +5,13 @@ An adapter is a callable named in the entry-point group `gatesync.engines`; it m
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from gatesync.artifacts.changes import Entry
 
-__all__ = ["Deployable", "Engine", "EngineError", "Serving", "ServingState"]
+__all__ = ["Deployable", "Engine", "EngineError", "Measured", "Serving", "ServingState"]
 
 
 class EngineError(Exception):
@@ -61,6 +61,17 @@ class ServingState(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """What an engine has, too, that counts; `metrics` is a collector of prometheus-client."""
+
+    @property
+    def metrics(self) -> Any:
+        """To be registered with the node's registry."""
+        ...
+
+
+@runtime_checkable
 class Serving(Protocol):
     """What an engine has, too, whose artifacts are served by another process than this one.
 

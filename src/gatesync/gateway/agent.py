@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gatesync.artifacts.signatures import Trust
-from gatesync.engines.engine import Engine
+from gatesync.engines.engine import Engine, Serving
 from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
 from gatesync.gateway.admin import admin_app
 from gatesync.gateway.backoff import Backoff
@@ -70,6 +70,7 @@ class Agent:
         forgive: told what an operator redeploys; None is everything.
         staleness: how old the last proof of a label may be, and what follows.
         saved: where artifacts are saved as files, too; None for nowhere.
+        serving: the engine, where another process serves what it deploys.
         trust: the keys that changes must be signed with; None asks for no signatures.
         admin_url: told to the publisher, for people.
         heartbeat: seconds.
@@ -94,6 +95,7 @@ class Agent:
         forgive: Callable[[Collection[str] | None], None] = lambda _: None,
         staleness: StalenessRule | None = None,
         saved: SavedTree | None = None,
+        serving: Serving | None = None,
         trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -147,7 +149,10 @@ class Agent:
         if isinstance(reads, HttpRetriever):
             reads.on_wait = self.informer.wait_for_turn
         rule = staleness or StalenessRule()
-        self._view = HealthView(node, engine, self.informer, rule, clock, saved)
+        self._view = HealthView(node, engine, self.informer, rule, clock, saved, serving)
+        self.informer.deployment.serving = serving
+        if serving is not None:
+            serving.on_back = self._deploy_again
         self.metrics.watch(self._view.health, self.informer.pulse, verifier)
 
     async def run(self) -> None:
@@ -181,6 +186,9 @@ class Agent:
 
         operator = Operator(self.informer, self.engine, self._view)
         return admin_app(operator, AppState(ready, self.metrics.registry), self._receiver)
+
+    async def _deploy_again(self, api_ids: Collection[str]) -> None:
+        await self.informer.heal(api_ids, ())
 
     def _verify(self, verification: str) -> None:
         if verification not in self._verified:

@@ -350,6 +350,9 @@ class Deployer:
         if self.processed and not self._pruned and self.proven >= self._logs.keys():
             self._pruned = True  # what an earlier process left, and no label has (promise 6)
             await self._evict(deployment.strays())
+        if deployment.serving is not None and (self.processed or self._start.ready):
+            proven = self.processed and self.proven >= self._logs.keys()
+            await deployment.serving.started(proven=proven)
         if deployment.waiting:
             self._missing.set()
         if deployment.failed:

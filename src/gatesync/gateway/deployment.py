@@ -15,7 +15,7 @@ import msgspec
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.model import DEPLOY_ORDER
-from gatesync.engines.engine import Deployable, Engine, EngineError
+from gatesync.engines.engine import Deployable, Engine, EngineError, Serving
 from gatesync.gateway.desired import Desired, Skipped, Wanted
 from gatesync.gateway.endpoint_types import EndpointRule
 
@@ -81,6 +81,7 @@ class Deployment:
         withheld: what an operator undeployed until its next change, by api_id.
         going: what would be undeployed, and waits for `let_go`; only if `looks_elsewhere`.
         looks_elsewhere: whether another label of this node may have what one removes.
+        serving: the engine, where another process serves what it deploys.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Deployment:
         self.changed: set[str] = set()
         self.going: set[str] = set()
         self.looks_elsewhere = False
+        self.serving: Serving | None = None
         self._engine = engine
         self._delay = delay
         self._rule = rule or EndpointRule()
@@ -280,6 +282,8 @@ class Deployment:
 
     async def inspect(self) -> dict[str, str]:
         """Hash every byte that the engine holds: api_id to digest, of everything it holds."""
+        if self.serving is not None:
+            await self.serving.look()
         found: dict[str, str] = {}
         for number, api_id in enumerate(self._engine.api_ids()):
             if digest := self.held_digest(api_id):

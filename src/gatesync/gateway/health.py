@@ -11,11 +11,11 @@ import msgspec
 
 from gatesync import __version__
 from gatesync.artifacts.changes import Entry
-from gatesync.engines.engine import Engine
+from gatesync.engines.engine import Engine, Serving
 from gatesync.gateway.cache import CacheCounts
 from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.informer import Informer
-from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of
+from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of, unserved
 
 __all__ = [
     "Counts",
@@ -154,6 +154,7 @@ class HealthView:
         rule: how old a proof may be.
         clock: the monotonic clock.
         saved: where it saves artifacts as files, too, if it does.
+        serving: the engine, where another process serves what it deploys.
     """
 
     def __init__(
@@ -164,7 +165,9 @@ class HealthView:
         rule: StalenessRule,
         clock: Callable[[], float],
         saved: SavedTree | None = None,
+        serving: Serving | None = None,
     ) -> None:
+        self._serving = serving
         self._node = node
         self._engine = engine
         self._informer = informer
@@ -197,6 +200,8 @@ class HealthView:
             for label in informer.logs
         }
         readiness = readiness_of(informer.ready, ages, self._rule, informer.verifier.answers)
+        if readiness.ready and self._serving is not None and not self._serving.state().ready:
+            readiness = unserved(self._serving.state().why)
         return {
             "node": self._node,
             "ready": readiness.ready,

@@ -5,6 +5,7 @@
     stale      200  a label was not: older than `max_staleness`, or never since the start
     degraded   200  the same, with when_stale = "degrade"
     draining   503  the same, with when_stale = "drain": a load balancer takes the node out
+    unserved   503  the process that serves, such as Envoy, is away, or behind with what it was told
 
 Stale is about what is known, not about what is served: a stale node may well be in step.
 """
@@ -17,7 +18,7 @@ import msgspec
 
 from gatesync.config import WhenStale
 
-__all__ = ["Readiness", "StalenessRule", "is_stale", "readiness_of"]
+__all__ = ["Readiness", "StalenessRule", "is_stale", "readiness_of", "unserved"]
 
 NEVER: Final = "not proved to be in step since this node started"
 
@@ -82,6 +83,11 @@ def readiness_of(
         return Readiness(True, "ready", "; ".join(refused))
     ready, status = _STALE[rule.when_stale]
     return Readiness(ready, status, "; ".join(reasons + refused))
+
+
+def unserved(why: str) -> Readiness:
+    """What a node says that knows everything and serves it not."""
+    return Readiness(False, "unserved", why)
 
 
 def _said(age: float | None, rule: StalenessRule) -> str:
