@@ -210,7 +210,7 @@ class Cluster:
             for path in ("/v1/heads?label=x", "/v1/held", "/v1/contents/" + "0" * 64):
                 self.ask(401, url, path, token=wrong)
             for name in ("token", "access_token", "Authorization"):
-                self.ask(401, url, f"/v1/held?{name}={query}")
+                self.ask(400, url, f"/v1/held?{name}={query}")
             body = {"labels": [LABEL], "remove": ["x"]}
             self.ask(401, url, "/v1/changes", method="POST", body=body, headers=basic)
             self.ask(401, url, "/v1/events", method="POST", body=b"x", headers=basic)
@@ -272,7 +272,7 @@ class Cluster:
         (head,) = self.one.heads()
         at = f"label={label}&epoch={head['epoch']}"
         for path in (
-            *("/v1/gateways", "/v1/labels", "/v1/artifacts", "/v1/audit"),
+            *("/v1/cluster", "/v1/gateways", "/v1/labels", "/v1/artifacts", "/v1/audit"),
             *("/metrics", "/openapi/openapi.json", "/v1/history?name=a", "/v1/history?name=Menu"),
             f"/v1/receipts?{at}&revision={head['revision']}&first=1",
             f"/v1/changes?{at}&since=0",

@@ -289,6 +289,7 @@ def test_what_is_mended_works_without_a_restart(cluster: Cluster) -> None:
         if name == "none":
             continue
         role.wait_for(lambda w=wrong: cluster.is_ready(w.place.gateway), f"{name} is ready")
+        role.wait_for(lambda w=wrong: is_connected(cluster, w.place), f"{name} hears the broker")
     until(
         lambda: all(e["node"] and not e["failures"] for e in cluster.environments().values()),
         "every environment answers",
@@ -308,6 +309,10 @@ def held(cluster: Cluster, place: Place) -> set[str]:
     status, found = cluster.ask(place.gateway, "/v1/held", place.admin_token())
     assert status == 200, found
     return {each["name"] for each in found["artifacts"]}
+
+
+def is_connected(cluster: Cluster, place: Place) -> bool:
+    return bool(cluster.ask(place.gateway, "/health/ready")[1]["connected"])
 
 
 def matches(pattern: str, text: str) -> bool:
