@@ -64,7 +64,8 @@ _PROVIDER: Final = "issuer"
 _CONNECTION_BUFFER: Final = 1024 * 1024  # bytes; a body that is answered or replaced fits in it
 
 ANSWERED_HEADER: Final = "x-gatesync-answered"
-"""What an upstream's answer bears on its way to Lua, and nothing that Envoy answers by itself."""
+"""In which Lua is told what went wrong, `-` where nothing did: what Envoy answers by itself, when
+an upstream fails, is left as it is."""
 
 PATH_HEADER: Final = "x-gatesync-path"
 """Where a route's header mutations leave the path that Lua is to put in place: Envoy's own
@@ -108,14 +109,14 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if not headers:get("x-gatesync-answered") then return end
+  local by_upstream = headers:get("x-gatesync-answered") == "-"
   headers:remove("x-gatesync-answered")
+  if not by_upstream then return end
   local wanted = handle:metadata()
-  local status = wanted:get("answer_status")
+  if wanted:get("answer_status") then headers:replace(":status", wanted:get("answer_status")) end
   if wanted:get("answer_body") then
     set_body(handle, wanted:get("answer_body"), wanted:get("answer_type"))
   end
-  if status then headers:replace(":status", status) end
 end
 """
 

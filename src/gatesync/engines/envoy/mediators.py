@@ -1,5 +1,6 @@
 """Mediators that change a message: properties, headers, payloads. And those that are not ours."""
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -273,7 +274,11 @@ def payload(element: etree._Element, state: State, read: Read) -> State:
 
 def _xml_of(form: etree._Element) -> str:
     child = next(form.iterchildren(etree.Element), None)
-    return "" if child is None else etree.tostring(child, encoding="unicode", with_tail=False)
+    if child is None:
+        return ""
+    alone = copy.deepcopy(child)  # with the namespaces that it uses, and no others
+    etree.cleanup_namespaces(alone)
+    return etree.tostring(alone, encoding="unicode", with_tail=False)
 
 
 def _argument(element: etree._Element, read: Read) -> str | Unknown:

@@ -20,7 +20,11 @@ from gatesync.engines.envoy.values import (
     check_parameter,
 )
 
-__all__ = ["Pattern", "capture_regex", "literal_path", "pattern_of"]
+__all__ = ["SEVERAL", "STEP", "Pattern", "capture_regex", "literal_path", "pattern_of"]
+
+STEP: Final = "([^/?]+)"
+SEVERAL: Final = "([^?]+)"
+"""What a variable stands for; no query, since captures look at path and query together."""
 
 _EXACT, _TEMPLATE, _WILDCARD, _DEFAULT = range(4)
 
@@ -54,7 +58,7 @@ def pattern_of(style: str, written: str, context: str) -> Pattern:
         Cannot: the pattern is none that Synapse or Envoy knows.
     """
     if not style:
-        return Pattern("/*", (_DEFAULT, 0), context, f"{re.escape(context)}(?:/.*)?", (), (), {})
+        return Pattern("/*", (_DEFAULT, 0), context, f"{re.escape(context)}(?:/[^?]*)?", (), (), {})
     if style == "url-mapping":
         return _mapping(written, context)
     return _template(written, context)
@@ -85,10 +89,10 @@ def _mapping(written: str, context: str) -> Pattern:
     start = re.escape(context)
     if written.startswith("/") and written.endswith("/*"):
         below = literal_path(written[:-2])
-        regex = f"{start}{re.escape(below)}(?:/.*)?"
+        regex = f"{start}{re.escape(below)}(?:/[^?]*)?"
         return Pattern(written, (_WILDCARD, -len(below)), context, regex, (), (), {})
     if written.startswith("*."):
-        regex = f"{start}/.*{re.escape(literal_path(written[1:]))}"
+        regex = f"{start}/[^?]*{re.escape(literal_path(written[1:]))}"
         return Pattern(written, (_WILDCARD, 1), context, regex, (), (), {})
     if not written.startswith("/"):
         raise Cannot(f"url-mapping {written!r} begins with neither '/' nor '*.'", "'/path'")
@@ -118,15 +122,15 @@ def _template(written: str, context: str) -> Pattern:
         regex += _literal(path[at : hole.start()], written)
         if hole[2] in variables:
             raise Cannot(f"uri-template {written!r} names {hole[2]!r} twice", "another name")
-        regex += "(.+)" if hole[1] else "([^/]+)"
+        regex += SEVERAL if hole[1] else STEP
         groups.append(hole[2])
         variables[hole[2]] = (PathVariable(hole[2]),)
         at = hole.end()
     last = path[at:]
     if wildcard and last.endswith("/"):
-        regex += _literal(last[:-1], written) + "(?:/.*)?"
+        regex += _literal(last[:-1], written) + "(?:/[^?]*)?"
     else:
-        regex += _literal(last, written) + (".*" if wildcard else "")
+        regex += _literal(last, written) + ("[^?]*" if wildcard else "")
     if path == "/" and not wildcard:
         regex = "/?"
     if len(groups) > _MOST_HOLES:

@@ -30,7 +30,7 @@ from gatesync.engines.envoy.listener import (
     RATE_LIMIT,
     packed,
 )
-from gatesync.engines.envoy.patterns import Pattern, capture_regex
+from gatesync.engines.envoy.patterns import SEVERAL, STEP, Pattern, capture_regex
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.state import Branch, Outcome
 from gatesync.engines.envoy.values import (
@@ -176,8 +176,8 @@ def _with_variable(pattern: Pattern, name: str, regex: str) -> str:
     wanted = pattern.groups.index(name)
     at = -1
     parts: list[str] = []
-    for piece in re.split(r"(\(\[\^/\]\+\)|\(\.\+\))", pattern.regex):
-        if piece in {"([^/]+)", "(.+)"}:
+    for piece in re.split(f"({re.escape(STEP)}|{re.escape(SEVERAL)})", pattern.regex):
+        if piece in {STEP, SEVERAL}:
             at += 1
             piece = f"(?:{regex})" if at == wanted else piece
         parts.append(piece)
@@ -260,8 +260,7 @@ def _pass_on(work: _Work, pattern: Pattern, outcome: Outcome) -> None:
     if outcome.status:
         lua["answer_status"] = str(outcome.status)
     if outcome.status or outcome.answer_payload is not None:
-        # What Envoy answers by itself, when an upstream fails, has not got it.
-        route.response_headers_to_add.append(_set(ANSWERED_HEADER, "1"))
+        route.response_headers_to_add.append(_set(ANSWERED_HEADER, "%RESPONSE_FLAGS%"))
 
 
 def _retry(policy: Message, tries: int, *, by_priority: bool) -> None:
