@@ -259,6 +259,7 @@ async def test_a_watchdog_that_is_none_is_not_answered(
 
 
 LABELS = (LabelStatus(label="a"), LabelStatus(label="b"))
+UNTRUSTED = (LABELS[0], LabelStatus(label="b", untrusted="revision 7 is not signed"))
 
 
 @pytest.mark.fast
@@ -271,6 +272,7 @@ LABELS = (LabelStatus(label="a"), LabelStatus(label="b"))
         ({"status": "starting", "applied": 3, "waiting": 9}, "starting; 3 artifacts; 9 to come"),
         ({"store_error": "gone"}, "not in step; 120 artifacts; gone"),
         ({"status": "stale", "store_error": "gone"}, "stale; 120 artifacts; gone"),
+        ({"labels": UNTRUSTED}, "not in step; 120 artifacts; revision 7 is not signed"),
     ],
 )
 def test_a_node_says_how_it_is_in_one_line(changed: dict[str, Any], line: str) -> None:

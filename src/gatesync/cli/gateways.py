@@ -24,7 +24,9 @@ from gatesync.web.client import HttpClient, UnreachableError
 __all__ = ["GatewayRow", "gateway_rows", "show_gateways", "summary_of"]
 
 WATCH_SECONDS: Final = 1.0
-STATES: Final = ("failed", "lost", "held", "behind", "starting", "stale", "in step")
+STATES: Final = (
+    *("failed", "lost", "untrusted", "held", "behind", "starting", "stale", "in step"),
+)
 """From the one that needs somebody to look to the one that does not."""
 
 _COLUMNS: Final = ("GATEWAY", "LABEL", "STATE", "REVISION", "ARTIFACTS", "PROOF", "WHY")
@@ -103,6 +105,8 @@ def _state(node: NodeStatus, label: LabelReport, head: Head | None) -> tuple[str
         others = max(label.failed, len(label.exceptions)) - 1
         more = f", and {others} more" if others else ""
         return "failed", _failure(label.exceptions[0], node.silent_ms) + more
+    if label.untrusted:
+        return "untrusted", label.untrusted
     if label.held:
         return "held", f"{label.held} removals wait for labels confirm"
     if head is not None and (label.epoch, label.applied) != (head.epoch, head.revision):

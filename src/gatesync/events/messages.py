@@ -74,6 +74,10 @@ class HeadsAnnounced(msgspec.Struct, frozen=True, gc=False, tag_field="type", ta
 Announcement = ChangeAnnounced | HeadsAnnounced
 
 
+def _cut(reason: str) -> str:
+    return reason[: REASON_MAX_CHARACTERS - 3] + "..."
+
+
 class ApplyException(msgspec.Struct, frozen=True, gc=False):
     """An artifact that a node could not apply. `next_try_ms`: milliseconds until the next try.
 
@@ -91,8 +95,7 @@ class ApplyException(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         if len(self.reason) > REASON_MAX_CHARACTERS:
-            short = self.reason[: REASON_MAX_CHARACTERS - 3] + "..."
-            msgspec.structs.force_setattr(self, "reason", short)
+            msgspec.structs.force_setattr(self, "reason", _cut(self.reason))
 
 
 class Skipped(msgspec.Struct, frozen=True, gc=False):
@@ -110,6 +113,8 @@ class LabelReport(msgspec.Struct, frozen=True, gc=False):
     applied. `proof_age_ms`: milliseconds since it last knew that it was in step, None for never.
     `held`: removals that wait for confirmation. `stale`: the node finds its proof too old.
     `exceptions` and `skipped` are the newest 100 of `failed` and of all that are skipped.
+    `untrusted`: why what the store answers is not taken, where it is not signed as it must be; of
+    more than 500 characters it is cut.
     """
 
     label: str
@@ -125,6 +130,11 @@ class LabelReport(msgspec.Struct, frozen=True, gc=False):
     skipped: tuple[Skipped, ...] = ()
     failed: Count = 0
     stale: bool = False
+    untrusted: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.untrusted) > REASON_MAX_CHARACTERS:
+            msgspec.structs.force_setattr(self, "untrusted", _cut(self.untrusted))
 
 
 class Drift(msgspec.Struct, frozen=True, gc=False):

@@ -225,6 +225,7 @@ class Reporter:
             skipped=tuple(Skipped(each.entry.api_id, each.reason) for each in skipped[:LISTED]),
             failed=len(failed),
             stale=is_stale(age, self._rule.max_seconds),
+            untrusted=self.informer.verifier.answers.get(label, ""),
         )
 
 

@@ -137,6 +137,7 @@ def _said(report: LabelReport) -> tuple[object, ...]:
         report.count_applied,
         report.held,
         report.stale,
+        report.untrusted,
         [(each.api_id, each.revision, each.attempt) for each in report.exceptions],
         [each.api_id for each in report.skipped],
     )

@@ -101,7 +101,10 @@ def receipt_of(
         if silence.lost:
             reason = f"not heard of for {silence.ms / 1000:.0f} s"
             return Receipt(node, ReceiptStatus.LOST, reason=reason, silent_ms=silence.ms)
-        return Receipt(node, ReceiptStatus.WAITING, reason=f"at revision {report.applied}")
+        reason = f"at revision {report.applied}"
+        if report.untrusted:
+            reason = f"{reason}: {report.untrusted}"
+        return Receipt(node, ReceiptStatus.WAITING, reason=reason)
     failures = tuple(
         _as_of_now(each, silence.ms)
         for each in report.exceptions
