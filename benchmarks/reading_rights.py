@@ -116,15 +116,16 @@ async def _first(
 ) -> dict[str, float]:
     """What the first node of a label waits for, and what is kept then."""
     seconds, kept = [], []
+    gc.collect()
+    before = psutil.Process().memory_info().rss
     for _ in range(options.rounds):
-        gc.collect()
-        before = psutil.Process().memory_info().rss
         readable = ReadableContents(store)
         kept.append(readable)
         began = time.perf_counter()
         assert len(await readable.of(LIMITED, digests[:1])) == 1
         seconds.append(time.perf_counter() - began)
-        megabytes = (psutil.Process().memory_info().rss - before) / 1e6
+    gc.collect()
+    megabytes = (psutil.Process().memory_info().rss - before) / 1e6 / len(kept)
     return {"seconds": round(statistics.median(seconds), 3), "megabytes": round(megabytes, 1)}
 
 

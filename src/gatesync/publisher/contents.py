@@ -13,6 +13,7 @@ import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Annotated, Any, Final
 from weakref import WeakValueDictionary
 
@@ -46,7 +47,7 @@ LARGE_DIGESTS: Final = 16  # more at once are part of a full pull,
 LARGE_BYTES: Final = 1024 * 1024  # and so is a larger frame
 FOREVER: Final = "public, max-age=31536000, immutable"
 _CONTENT_URI: Final = re.compile(r"/v1/contents/([0-9a-f]{64})")
-_FRAME_URI: Final = re.compile(r"/v1/frames/([A-Za-z0-9_-]+)")
+_FRAMES: Final = "/v1/frames/"
 
 _log = structlog.get_logger("gatesync.publisher")
 _Ask = Request[Principal, Any, State]
@@ -198,13 +199,14 @@ async def get_access(
         raise ForbiddenError("the cache may not answer this; ask the publisher itself")
 
 
+@lru_cache(maxsize=256)  # nodes that start together ask for the same; 28 kB each at most
 def _named(uri: str) -> tuple[str, ...]:
     """The digests in the URI of contents, exactly as gateways write it; none in any other."""
     if (content := _CONTENT_URI.fullmatch(uri)) is not None:
         return (content[1],)
-    if (frame := _FRAME_URI.fullmatch(uri)) is not None:
+    if uri.startswith(_FRAMES):
         with contextlib.suppress(FormatError):
-            return digests_in(frame[1])
+            return digests_in(uri.removeprefix(_FRAMES))
     return ()
 
 
