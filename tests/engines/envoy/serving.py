@@ -24,6 +24,7 @@ from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.process import find_envoy
 from gatesync.engines.envoy.resources import CLUSTER, SCOPE
 from tests.servers.gatesync import free_ports
+from tests.web.certificates import Pair
 
 TIMEOUT = 30.0
 NAMESPACE = 'xmlns="http://ws.apache.org/ns/synapse"'
@@ -76,7 +77,7 @@ for _method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"):
 class Upstream:
     """Answers everything, and remembers it."""
 
-    def __init__(self, name: str, certificate: Path | None = None) -> None:
+    def __init__(self, name: str, certificate: Pair | None = None) -> None:
         self.name = name
         self.seen: list[Seen] = []
         handler = type("Handler", (_Handler,), {"upstream": self})
@@ -84,7 +85,7 @@ class Upstream:
         self._server.daemon_threads = True
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
+            context.load_cert_chain(certificate.certificate, certificate.key)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -199,7 +200,7 @@ def serving(
     folder: Path,
     artifacts: Iterable[Artifact],
     *,
-    certificate: Path | None = None,
+    certificate: Pair | None = None,
     **options: Any,
 ) -> Iterator[Serving]:
     """Serve the artifacts; upstreams are `UP`, `OTHER`, `TLS` (with a certificate), none at `DOWN`.

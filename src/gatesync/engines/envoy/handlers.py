@@ -72,6 +72,7 @@ def cors_policy(handler: etree._Element) -> Message:
     for origin in values["origins"].split(","):
         if origin.strip():
             policy.allow_origin_string_match.add(exact=origin.strip())
+    policy.forward_not_matching_preflights.value = False
     policy.allow_credentials.value = values["credentials"].strip().lower() == "true"
     return policy
 

@@ -52,9 +52,12 @@ from gatesync.engines.envoy.values import (
     text,
 )
 
-__all__ = ["DIRECT_MAX_BYTES", "Filters", "empty_answer", "not_found", "route_of"]
+__all__ = ["DIRECT_MAX_BYTES", "Filters", "empty_answer", "not_found", "preflight", "route_of"]
 
 DIRECT_MAX_BYTES: Final = 1024 * 1024  # of a body that Envoy answers by itself
+
+
+_NOBODY: Final = "x-gatesync-nobody"
 
 
 class Filters(msgspec.Struct, frozen=True):
@@ -101,6 +104,18 @@ def empty_answer(
     route = _matching(pattern, methods, (), filters)
     route.direct_response.status = status
     route.response_headers_to_add.append(_set("allow", allow))
+    return route
+
+
+def preflight(pattern: Pattern, filters: Filters) -> Message:
+    """The route of what browsers ask before: the CORS filter answers, of whatever origin it is.
+
+    That filter looks at no route that answers by itself; this one has an upstream that nobody is.
+    """
+    route = _matching(pattern, ("OPTIONS",), (), filters)
+    for name in ("origin", "access-control-request-method"):
+        route.match.headers.add(name=name).present_match = True
+    route.route.cluster_header = _NOBODY
     return route
 
 

@@ -31,7 +31,7 @@ from gatesync.engines.envoy.mediators import HARMLESS
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.patterns import Pattern, literal_path, pattern_of
 from gatesync.engines.envoy.resources import Message
-from gatesync.engines.envoy.routes import Filters, empty_answer, not_found, route_of
+from gatesync.engines.envoy.routes import Filters, empty_answer, not_found, preflight, route_of
 from gatesync.engines.envoy.sequences import Walk
 from gatesync.engines.envoy.sources import Need, Shared, Sources
 from gatesync.engines.envoy.state import Branch
@@ -417,11 +417,13 @@ def _in_order(resources: list[_Resource]) -> list[Message]:
     routes: list[Message] = []
     refusing: list[Message] = []
     for group in groups:
-        routes += [route for each in group for route in each.routes]
         methods = frozenset().union(*(each.methods for each in group))
         allow = ", ".join(each for each in METHODS if each in methods)
         pattern, filters = group[0].pattern, group[0].filters
         asked = msgspec.structs.replace(filters, authenticated=False, limit=None)
+        if filters.cors is not None:
+            routes.append(preflight(pattern, asked))
+        routes += [route for each in group for route in each.routes]
         if "OPTIONS" not in methods:
             routes.append(empty_answer(pattern, ("OPTIONS",), 200, allow, asked))
         if len(methods) < len(METHODS):
