@@ -145,7 +145,7 @@ def test_a_takeover_needs_more_of_mariadb_than_a_publisher(
             finally:
                 cursor.execute("DROP USER apim_user@'%'")
     assert refused.code == 2
-    assert "the owner of WSO2's tables must do this" in refused.err
+    assert "the owner of the tables must do this" in refused.err
     assert (done.code, done.out.count("is taken over")) == (0, 1)
 
 
@@ -166,7 +166,7 @@ def test_a_takeover_on_postgresql_is_for_the_tables_owner(
             connection.execute("DROP ROLE other")
     assert refused.code == 2
     assert "must be owner of table am_gw_api_artifacts" in refused.err
-    assert "the owner of WSO2's tables must do this" in refused.err
+    assert "the owner of the tables must do this" in refused.err
 
 
 def wso2_rows() -> list[Row]:

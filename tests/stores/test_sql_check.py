@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gatesync.stores import schema
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.sql_check import Checked, check_database
 from gatesync.stores.sql_opening import make_reading_engine
@@ -206,7 +207,7 @@ def test_a_collation_of_sqlites_is_told(tmp_path: Path, collation: str) -> None:
         database,
         "CREATE TABLE GS_STORE (\n ID INTEGER NOT NULL,\n EPOCH VARCHAR(36) NOT NULL"
         f" COLLATE {collation},\n SCHEMA_FORMAT INTEGER NOT NULL,\n PRIMARY KEY (ID)\n)",
-        "INSERT INTO GS_STORE VALUES (1, 'epoch', 4)",
+        f"INSERT INTO GS_STORE VALUES (1, 'epoch', {schema.SCHEMA_FORMAT})",
     )
     # SQLite cannot change a column: nothing is said that would.
     assert checked(database).statements == ()

@@ -190,7 +190,7 @@ def db_check(config: ConfigOption = None, json: JsonOption = False) -> int:
 
 @db_app.command("upgrade")
 def db_upgrade(config: ConfigOption = None, json: JsonOption = False) -> int:
-    """Take over the tables that WSO2 3.2 made, with all that is in them."""
+    """Bring older tables to this version, or take over those that WSO2 3.2 made."""
     from gatesync.cli import database
     from gatesync.cli.auditing import recorded
 

@@ -15,6 +15,7 @@ from gatesync.cli.running import EXIT_NO, EXIT_UNREACHABLE, EXIT_WRONG
 from gatesync.cli.session import CommandError
 from gatesync.config import ConfigError, DatabaseSettings
 from gatesync.publisher.taking_over import publish_of_row
+from gatesync.stores.schema import SCHEMA_FORMAT
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.sql_check import Checked, check_database
 from gatesync.stores.sql_opening import make_reading_engine, shown
@@ -22,6 +23,7 @@ from gatesync.stores.sql_running import Lane
 from gatesync.stores.sql_scripts import creation_script
 from gatesync.stores.sql_source import Dialect, SqlSource
 from gatesync.stores.sql_takeover import TakenRow, Takeover, take_over
+from gatesync.stores.sql_upgrade import upgrade_tables
 from gatesync.stores.store import StoreError
 
 __all__ = ["check", "create", "print_script", "upgrade"]
@@ -90,10 +92,12 @@ def check(database: DatabaseSettings, output: Output) -> int:
 
 
 def upgrade(database: DatabaseSettings, output: Output) -> int:
-    """Take over the tables that WSO2's script made."""
+    """Bring older tables of ours to this version, or take over those that WSO2's script made."""
     source = _source(database)
 
-    async def work() -> Takeover | None:
+    async def work() -> tuple[int | None, Takeover | None]:
+        if (older := await upgrade_tables(source, database.options)) is not None:
+            return older, None
         with output.progress("rows", 1_000) as advance:
             told = 0
 
@@ -103,12 +107,16 @@ def upgrade(database: DatabaseSettings, output: Output) -> int:
                 advance(thousandths - told)
                 told = thousandths
 
-            return await take_over(source, database.options, publish_of_row, progress=move)
+            done = await take_over(source, database.options, publish_of_row, progress=move)
+            return None, done
 
-    who = "the owner of WSO2's tables must do this; docs/databases.md lists what that user needs"
-    done = _run(work, database, who)
+    who = "the owner of the tables must do this; docs/databases.md lists what that user needs"
+    older, done = _run(work, database, who)
     if done is None:
-        output.document({"database": str(source), "taken_over": None})
+        output.document({"database": str(source), "taken_over": None, "upgraded_from": older})
+        if older is not None:
+            output.line(f"{source} is upgraded from format {older} to {SCHEMA_FORMAT}")
+            return 0
         output.line(f"{source} has no tables of WSO2's: there is nothing to take over")
         return 0
     output.document({"database": str(source), "taken_over": done})

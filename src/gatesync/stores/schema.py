@@ -31,6 +31,7 @@ from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "SCHEMA_FORMAT",
+    "UPGRADABLE",
     "artifacts",
     "attestations",
     "change_sets",
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 SCHEMA_FORMAT: Final = 5
+UPGRADABLE: Final = frozenset({4})
+"""Older formats that `sql_upgrade` brings to this one."""
+
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
 
 MSSQL_COLLATION: Final = "Latin1_General_100_BIN2_UTF8"

@@ -4,7 +4,7 @@ Only what is there is read: nothing is created, and no row is looked at but the 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -81,12 +81,24 @@ def check_database(connection: Connection) -> Checked:
         ]
         rest, statements = _compare(connection, tables, wso2s=True)
         return Checked((made, *findings, *rest), (*first, *statements), upgrade=True)
+    if outdated := list(_outdated(connection, there)):
+        return Checked((*outdated, *findings), tuple(first))
     known = [table for table in schema.metadata.sorted_tables if table.name.lower() in there]
     missing = [table for table in schema.metadata.sorted_tables if table.name.lower() not in there]
     findings += [Finding(each.name, "is missing; run: gatesync db create") for each in missing]
     findings += _format_findings(connection) if schema.stores in known else []
     rest, statements = _compare(connection, known)
     return Checked((*findings, *rest), (*first, *statements))
+
+
+def _outdated(connection: Connection, there: Mapping[str, str]) -> Iterator[Finding]:
+    """Tables of an older format: what else they lack is a matter of that."""
+    if schema.stores.name.lower() in there:
+        row = connection.execute(select(schema.stores)).first()
+        if row is not None and row.SCHEMA_FORMAT in schema.UPGRADABLE:
+            said = f"is {row.SCHEMA_FORMAT}, and this version of gatesync reads"
+            how = f"{schema.SCHEMA_FORMAT}; end all publishers, then run: gatesync db upgrade"
+            yield Finding(schema.stores.c.SCHEMA_FORMAT.name, f"{said} {how}")
 
 
 def _format_findings(connection: Connection) -> Iterator[Finding]:

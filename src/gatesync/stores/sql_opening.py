@@ -110,6 +110,11 @@ def read_epoch(connection: Connection, where: str) -> str | None:
         raise StoreError(
             f"database {where} is being taken over from WSO2; end that with: gatesync db upgrade"
         )
+    if row.SCHEMA_FORMAT in schema.UPGRADABLE:
+        raise StoreError(
+            f"database {where} has tables of format {row.SCHEMA_FORMAT}; this version reads "
+            f"format {schema.SCHEMA_FORMAT}: end all publishers, then run: gatesync db upgrade"
+        )
     if row.SCHEMA_FORMAT != schema.SCHEMA_FORMAT:
         raise StoreError(
             f"database {where} has tables of format {row.SCHEMA_FORMAT}; this version reads "

@@ -28,6 +28,7 @@ from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_rows import Among
 from gatesync.stores.sql_running import ConstraintError, Lane
 from gatesync.stores.sql_source import SqlSource
+from gatesync.stores.sql_upgrade import add_missing_columns
 from gatesync.stores.sql_wso2 import (
     Wso2Row,
     has_wso2_tables,
@@ -159,6 +160,7 @@ def _begin(connection: Connection, where: str) -> str | None:
         if is_wso2s:
             put_aside(connection)
         create_missing(connection)
+        add_missing_columns(connection)  # an older version may have begun this
         if _taken.name.lower() not in there:
             _taken.create(connection)
     return epoch
