@@ -1,6 +1,5 @@
 """A publisher that was given some labels and tenants tries to change others, in every way."""
 
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gatesync.cli.app import main
 from tests.attacks.two_labels import ALPHA, BETA, NOWHERE, TwoLabels, two_labels
 from tests.servers.gatesync import Answer, Done, document, publishing, sequence_xml
+from tests.servers.in_process import runner
 
 pytestmark = pytest.mark.promise(8)
 
@@ -197,22 +196,15 @@ def test_the_command_line_says_what_was_not_allowed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In this process: the publisher is the real one, and a command's own start takes a second."""
     file = tmp_path / "cli.xml"
     file.write_bytes(sequence_xml("cli"))
     before = cluster.heads()
-    monkeypatch.chdir(cluster.place.folder)
+    run_here = runner(cluster.place.folder, monkeypatch, capsys)
 
     def run(*arguments: str | Path, token: str = alpha) -> Done:
-        monkeypatch.setenv("GATESYNC_TOKEN", token)
-        monkeypatch.setattr(sys, "argv", ["gatesync", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, *capsys.readouterr())
+        return run_here(arguments, token)
 
     tree = tmp_path / "tree"
-    monkeypatch.delenv("GATESYNC_TOKEN", raising=False)
     operator = cluster.place.operator
     assert run("export", "--label", BETA, "--to", tree, token=operator).code == 0
     publishing_to = f"this token may not publish to label '{BETA}'; it may to label '{ALPHA}'"
@@ -255,32 +247,19 @@ def test_a_revoked_token_changes_nothing_from_that_moment_on(cluster: TwoLabels)
     assert cluster.heads() == before
 
 
-def test_the_command_that_makes_such_a_token_and_the_list_of_them(cluster: TwoLabels) -> None:
-    config = ("-c", cluster.place.config)
-    made = cluster.place.run(
-        *("token", "create", "--id", "ci-cli", "--role", "publish", "--json"),
-        *("--label", ALPHA, "--tenant", MINE, "--tenant", THEIRS, *config),
-    ).json()
-    assert (made["labels"], made["tenants"]) == ([ALPHA], [MINE, THEIRS])
-    forbidden(cluster.change(made["token"], **publishing(document("x"), label=BETA)), "'Beta'")
-    forbidden(
-        cluster.change(made["token"], **publishing(document("x"), label=ALPHA)), "carbon.super"
-    )
-    (known,) = [
-        each
-        for each in cluster.place.run("token", "list", "--json", *config).json()
-        if each["id"] == "ci-cli"
-    ]
+def test_the_command_that_makes_such_a_token_and_the_list_of_them(
+    cluster: TwoLabels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(cluster.place.folder, monkeypatch, capsys)
+    of_both = ("--label", ALPHA, "--tenant", MINE, "--tenant", THEIRS)
+    made = run(["token", "create", "--id", "ci-cli", "--role", "publish", "--json", *of_both])
+    assert (made.json()["labels"], made.json()["tenants"]) == ([ALPHA], [MINE, THEIRS])
+    token = made.json()["token"]
+    forbidden(cluster.change(token, **publishing(document("x"), label=BETA)), "'Beta'")
+    forbidden(cluster.change(token, **publishing(document("x"), label=ALPHA)), "carbon.super")
+    listed = run(["token", "list", "--json"]).json()
+    (known,) = (each for each in listed if each["id"] == "ci-cli")
     assert (known["labels"], known["tenants"]) == ([ALPHA], [MINE, THEIRS])
-    (line,) = [
-        line
-        for line in cluster.place.run("token", "list", *config).out.splitlines()
-        if "ci-cli" in line
-    ]
-    assert f"{ALPHA}  " in line
-    assert f"{MINE}, {THEIRS}" in line
-    wrong = cluster.place.run(
-        "token", "create", "--id", "n", "--label", ALPHA, "--tenant", MINE, *config
-    )
+    wrong = run(["token", "create", "--id", "n", "--label", ALPHA, "--tenant", MINE])
     assert wrong.code == 2
     assert "a token of role node publishes nothing" in wrong.err

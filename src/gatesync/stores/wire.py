@@ -10,7 +10,7 @@ to canonical bytes. Unknown members are ignored, an unknown format is refused by
     GET  /v1/attestations?label=L&after=N&limit=M  AttestationsAnswer
     GET  /v1/frames/DIGESTS                   a zstd frame, immutable; see `frame_path`
     GET  /v1/contents/DIGEST                  the canonical form, immutable
-    GET  /v1/access                           204: this token may read contents; for caches
+    GET  /v1/access                           204: this token may read X-Original-URI; for caches
     POST /v1/reports, a report                ReportAnswer
 """
 
