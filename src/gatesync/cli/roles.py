@@ -116,6 +116,7 @@ async def publisher_role(
         heartbeat = settings.heartbeat_interval_ms / 1000
         open_post = functools.partial(open_http_post, tls=client_tls(settings))
         pusher = Pusher(environments_of(settings), heartbeat=heartbeat, open_post=open_post)
+        registry = TokenRegistry(tokens_path(settings))
         publisher = Publisher(
             saver,
             hub,
@@ -127,6 +128,7 @@ async def publisher_role(
             book=book,
             forget_after=settings.publisher.forget_nodes_after_ms / 1000,
             signer=keys.signer,
+            known_node=registry.node,
         )
 
         async def ready() -> tuple[bool, dict[str, str]]:
@@ -148,7 +150,6 @@ async def publisher_role(
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
         pulls = FullPulls(settings.publisher.full_pulls_at_once, random=random.random)
         metrics = publisher_metrics(publisher, pulls)
-        registry = TokenRegistry(tokens_path(settings))
         state = AppState(ready, metrics)
         app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens, keys=keys)
         rates = Rates(settings.publisher.requests_per_second)

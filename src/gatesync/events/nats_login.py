@@ -97,7 +97,7 @@ def _node_login(token: Callable[[], str]) -> tuple[str, Callable[[str], bytes]]:
     try:
         found = key_of_token(token())
     except NkeyError as error:
-        raise AccessError(f"this node's token {error}", "node_token") from None
+        raise AccessError(f"this node's token: {error}", "node_token") from None
     return found.public, found.sign
 
 

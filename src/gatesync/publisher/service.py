@@ -5,7 +5,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import structlog
@@ -33,6 +33,8 @@ from gatesync.publisher.requests import (
 )
 from gatesync.publisher.rights import check_tenants
 from gatesync.publisher.signing import CurrentSigner, HeadIssuer, unsigned
+from gatesync.publisher.tokens import Principal
+from gatesync.publisher.views import report_for
 from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, TooOld, read_manifest
 
@@ -46,12 +48,25 @@ IN_THREAD_BYTES: Final = 256 * 1024  # larger requests are checked beside the ev
 _log = structlog.get_logger("gatesync.publisher")
 
 
-def report_of(reported: Reported) -> NodeReport:
-    """The report that came, if it is the sender's own. Raises `FormatError`."""
+KnownNode: TypeAlias = Callable[[str], Principal | None]
+"""What a node may read; None where this publisher does not know."""
+
+
+def report_of(reported: Reported, known: KnownNode) -> NodeReport:
+    """What a report says that its sender has a say in, as over HTTP (promise 8).
+
+    Raises:
+        FormatError: it is no report, or speaks for another node, or its node has no token any more.
+    """
     report = decode_report(reported.message)
-    if report.node != reported.node:  # as if over HTTP: nobody acknowledges for another
+    if report.node != reported.node:
         raise FormatError(f"it speaks for node {report.node!r}, and is another's")
-    return report
+    who = known(report.node)
+    if who is None:  # the broker knows it: its token was made by another publisher, just now
+        return report
+    if not who.labels:
+        raise FormatError("its token is revoked")
+    return report_for(who, report)
 
 
 class RefusedError(Exception):
@@ -77,6 +92,7 @@ class Publisher:
         forget_after: seconds after which a gateway that is not heard is forgotten.
         wall_clock: seconds since 1970.
         signer: what signs change sets, heads and confirmations now.
+        known_node: what a node may read, and so report of; without limit unless given.
     """
 
     def __init__(
@@ -93,6 +109,7 @@ class Publisher:
         forget_after: float = FORGET_SECONDS,
         wall_clock: Callable[[], float] = time.time,
         signer: CurrentSigner = unsigned,
+        known_node: KnownNode = lambda _: None,
     ) -> None:
         self.saver = saver
         self.issuer = HeadIssuer(signer, wall_clock)
@@ -118,6 +135,7 @@ class Publisher:
         self._heartbeat = heartbeat
         self._wall_clock = wall_clock
         self._signer = signer
+        self._known_node = known_node
 
     async def run(self) -> None:
         """Commit, announce, listen and compact until cancelled."""
@@ -319,7 +337,7 @@ class Publisher:
                     self.announcer.beat()  # and what we announced meanwhile may be lost as well
                     continue
                 try:
-                    self.fleet.receive(report_of(message), everywhere=True)
+                    self.fleet.receive(report_of(message, self._known_node), everywhere=True)
                 except FormatError as error:
                     self.refused_reports += 1
                     _log.warning("a report was refused", node=message.node, reason=str(error))

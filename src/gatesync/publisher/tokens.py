@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -291,6 +291,7 @@ class TokenRegistry:
         self._path = path
         self._tokens: dict[str, Token] = {}
         self._seen: tuple[int, ...] | None = None
+        self._nodes: dict[str, Principal] = {}
         self.learned: dict[str, str] = {}
         self._load()
 
@@ -298,6 +299,14 @@ class TokenRegistry:
         """All tokens as they are now, the revoked ones too."""
         self._refresh()
         return self._tokens.values()
+
+    def node(self, node: str) -> Principal | None:
+        """A node, with what any of its tokens may read: nothing, when all of them are revoked.
+
+        None where none was ever made here.
+        """
+        self._refresh()
+        return self._nodes.get(node)
 
     def authenticate(self, text: str) -> Principal | None:
         """Who holds this token, or None. Takes the same time for a wrong secret and a wrong id."""
@@ -341,10 +350,20 @@ class TokenRegistry:
         except FileNotFoundError:
             if self._tokens:
                 log.warning("tokens_gone", path=str(self._path), now_refused=len(self._tokens))
-            self._tokens, self._seen = {}, None
+            self._tokens, self._nodes, self._seen = {}, {}, None
             return
         tokens = {token.token_id: token for token in _decode(content, self._path)}
-        self._tokens, self._seen = tokens, _signature(stat)
+        self._tokens, self._nodes, self._seen = tokens, _nodes(tokens.values()), _signature(stat)
+
+
+def _nodes(tokens: Iterable[Token]) -> dict[str, Principal]:
+    found: dict[str, Principal] = {}
+    for token in tokens:
+        if token.role is Role.NODE:
+            known = found.get(token.id, Principal(token.id, Role.NODE))
+            labels = () if token.revoked_at else token.labels
+            found[token.id] = msgspec.structs.replace(known, labels=(*known.labels, *labels))
+    return found
 
 
 def _check(role: Role, holder: str, labels: Collection[str], tenants: Collection[str]) -> None:
