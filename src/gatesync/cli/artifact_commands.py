@@ -6,19 +6,25 @@ from typing import Annotated
 import typer
 
 from gatesync.cli.options import (
+    AllowUnauthenticatedOption,
+    ContextOption,
     DryRunOption,
+    EndpointOption,
     ExpectOption,
     ForceOption,
     JsonOption,
     KindFilter,
     LabelOption,
     NameArgument,
+    NameOption,
     OneLabel,
     PublisherOption,
+    SandboxEndpointOption,
     SkipInvalidOption,
     TenantFilter,
     TimeoutOption,
     VersionFilter,
+    VersionOption,
     WaitOption,
     seconds,
 )
@@ -36,7 +42,7 @@ commands.add_typer(labels_app, name="labels")
 @commands.command()
 def publish(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="artifacts, trees, XML files")
+        list[Path], typer.Argument(metavar="PATH...", help="artifacts, trees, XML, OpenAPI files")
     ],
     label: LabelOption = None,
     tenant: Annotated[str | None, typer.Option(help="for what does not name its own")] = None,
@@ -46,10 +52,17 @@ def publish(
     wait: WaitOption = None,
     expect: ExpectOption = None,
     timeout: TimeoutOption = "30s",
+    endpoint: EndpointOption = "",
+    sandbox_endpoint: SandboxEndpointOption = "",
+    context: ContextOption = "",
+    name: NameOption = "",
+    version: VersionOption = "",
+    allow_unauthenticated: AllowUnauthenticatedOption = False,
     publisher: PublisherOption = None,
     json: JsonOption = False,
 ) -> int:
     """Publish artifacts to one or several labels."""
+    from gatesync.artifacts.openapi_options import OpenApiOptions
     from gatesync.cli import changing
     from gatesync.cli.sending import Waiting
 
@@ -59,6 +72,9 @@ def publish(
         label or [],
         Output(json=json),
         tenant=tenant,
+        openapi=OpenApiOptions(
+            endpoint, sandbox_endpoint, context, name, version, allow_unauthenticated
+        ),
         options=changing.PublishOptions(atomic, skip_invalid, dry_run),
         waiting=Waiting(wait, expect, seconds(timeout)),
     )

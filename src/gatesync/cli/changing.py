@@ -11,6 +11,7 @@ from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import DEPLOY_ORDER, Artifact
 from gatesync.artifacts.names import check_label
+from gatesync.artifacts.openapi_options import OpenApiOptions
 from gatesync.artifacts.planning import Unmet
 from gatesync.cli.dry_run import claims_of, plan_changes, preview
 from gatesync.cli.naming import NameFilter, find_named
@@ -45,12 +46,13 @@ def publish(
     output: Output,
     *,
     tenant: str | None,
+    openapi: OpenApiOptions,
     options: PublishOptions,
     waiting: Waiting,
 ) -> int:
     """Publish what the paths hold; answers with the exit code."""
     _check(labels, waiting)
-    found = read_artifacts(paths, tenant)
+    found = read_artifacts(paths, tenant, openapi)
     groups = [(labels, found.artifacts)]
     return publish_found(target, found, groups, output, options=options, waiting=waiting)
 

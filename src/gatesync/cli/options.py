@@ -1,7 +1,7 @@
 """Options that several commands have, the same for all."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,8 +9,11 @@ from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import CommandError
 
 __all__ = [
+    "AllowUnauthenticatedOption",
     "ConfigOption",
+    "ContextOption",
     "DryRunOption",
+    "EndpointOption",
     "ExpectOption",
     "ForceOption",
     "JsonOption",
@@ -18,12 +21,15 @@ __all__ = [
     "KindFilter",
     "LabelOption",
     "NameArgument",
+    "NameOption",
     "OneLabel",
     "PublisherOption",
+    "SandboxEndpointOption",
     "SkipInvalidOption",
     "TenantFilter",
     "TimeoutOption",
     "VersionFilter",
+    "VersionOption",
     "WaitOption",
     "seconds",
 ]
@@ -58,6 +64,33 @@ SkipInvalidOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="say what would change and what is wrong; no more")
+]
+
+# Of publish, for OpenAPI documents.
+_OPENAPI: Final = "OpenAPI documents"
+EndpointOption = Annotated[
+    str,
+    typer.Option("--endpoint", metavar="URL", help="else their server's", rich_help_panel=_OPENAPI),
+]
+SandboxEndpointOption = Annotated[
+    str,
+    typer.Option(
+        "--sandbox-endpoint", metavar="URL", help="else there is none", rich_help_panel=_OPENAPI
+    ),
+]
+ContextOption = Annotated[
+    str,
+    typer.Option(
+        "--context", metavar="/PATH", help="without the version", rich_help_panel=_OPENAPI
+    ),
+]
+NameOption = Annotated[str, typer.Option(help="else their title", rich_help_panel=_OPENAPI)]
+VersionOption = Annotated[str, typer.Option(help="else theirs", rich_help_panel=_OPENAPI)]
+AllowUnauthenticatedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unauthenticated", help="ask nobody for a token", rich_help_panel=_OPENAPI
+    ),
 ]
 
 

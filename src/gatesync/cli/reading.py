@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from gatesync.artifacts.digests import Digest, digest_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import artifact_from_files
 from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, SUPER_TENANT, Artifact, Identity
+from gatesync.artifacts.openapi_options import OpenApiOptions
 from gatesync.artifacts.synapse import artifact_from_xml
 from gatesync.artifacts.tree import (
     CONFIGS_FOLDER,
@@ -25,9 +26,12 @@ from gatesync.artifacts.tree import (
     files_of_tree,
 )
 from gatesync.artifacts.wso2 import artifact_from_wso2
-from gatesync.cli.documents import documents_in, is_document
+from gatesync.cli.documents import documents_in, is_document, is_openapi
 from gatesync.cli.output import Output
 from gatesync.cli.trees import read_content, read_tree, tree_kind
+
+if TYPE_CHECKING:
+    from gatesync.artifacts.openapi import OpenApiArtifact
 
 __all__ = ["Found", "FoundArtifact", "read_artifacts"]
 
@@ -54,7 +58,8 @@ class Found(msgspec.Struct):
     installation, which are never published. `sources` says where each part was read, by what a
     publisher calls it: `<identity>/<path>`. `secrets` are the aliases whose passwords stood in
     what was read, and that each gateway needs instead; `documents`, which artifact came from which
-    WSO2 artifact JSON.
+    WSO2 artifact JSON; `definitions` are the OpenAPI documents, and `notes` what was chosen or left
+    aside in these.
     """
 
     artifacts: list[FoundArtifact]
@@ -63,6 +68,8 @@ class Found(msgspec.Struct):
     sources: dict[str, str] = {}
     secrets: list[str] = []
     documents: dict[Identity, tuple[Path, Digest]] = {}
+    definitions: list[Path] = []
+    notes: list[str] = []
 
     def add(self, artifact: Artifact, files: Iterable[Path], load: Callable[[], Artifact]) -> None:
         """Take in an artifact, with the files of its parts in their order."""
@@ -89,13 +96,17 @@ class Found(msgspec.Struct):
         if self.secrets:
             named = ", ".join(f"$secret{{{alias}}}" for alias in self.secrets)
             output.note(f"left out: passwords; each gateway has to know them itself, as {named}")
+        for note in self.notes:
+            output.note(note)
 
 
-def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
+def read_artifacts(
+    paths: Iterable[Path], tenant: str | None, openapi: OpenApiOptions | None = None
+) -> Found:
     """Read what PATH may name.
 
-    A file is a Synapse XML file, or a WSO2 artifact JSON if its name ends with `.json`. What a
-    folder is, the first of these says that fits:
+    A file is an OpenAPI document (`is_openapi`), a WSO2 artifact JSON if its name ends with
+    `.json`, or a Synapse XML file. What a folder is, the first of these says that fits:
 
     1. It has an `artifact.toml`: an artifact folder.
     2. Folders in it have one: a folder of artifact folders.
@@ -108,6 +119,7 @@ def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
     Args:
         paths: files and folders.
         tenant: the tenant domain of what does not name its own.
+        openapi: what is said of OpenAPI documents beside them; None: they are refused.
     """
     found = Found([], [], [])
     for path in paths:
@@ -117,9 +129,11 @@ def read_artifacts(paths: Iterable[Path], tenant: str | None) -> Found:
                 _read_whole_tree(path, kind, tenant, found)
                 continue
             for each in _artifacts_in(path, found.problems):
-                _read(each, tenant, found)
+                _read(each, tenant, found, openapi)
         except OSError as error:
             found.problems.append(Problem(str(error.strerror), where=str(path)))
+    if openapi is not None and (reason := openapi.why_not(len(found.definitions))):
+        found.problems.append(Problem(reason))
     return found
 
 
@@ -180,8 +194,11 @@ def _artifacts_in(path: Path, problems: list[Problem]) -> list[Path]:
     return folders
 
 
-def _read(path: Path, tenant: str | None, found: Found) -> None:
+def _read(path: Path, tenant: str | None, found: Found, openapi: OpenApiOptions | None) -> None:
     try:
+        if path.is_file() and is_openapi(path):
+            _read_openapi(path, tenant, found, openapi)
+            return
         if path.is_file() and is_document(path):
             _read_document(path, tenant, found)
             return
@@ -222,6 +239,31 @@ def _read_document(path: Path, tenant: str | None, found: Found) -> None:
     elif digest != same:  # WSO2 keeps one for each label, and they may have become different
         reason = f"holds {artifact.identity} too, and differs; publish one of them"
         raise Problem(f"{other} {reason}", where=path.name)
+
+
+def _read_openapi(
+    path: Path, tenant: str | None, found: Found, openapi: OpenApiOptions | None
+) -> None:
+    if openapi is None:
+        reason = "is an OpenAPI document and no artifact; publish it with 'gatesync publish'"
+        raise Problem(reason, where=path.name)
+    found.definitions.append(path)
+    artifact, notes = _load_openapi(path, tenant, openapi)
+    describe(artifact)
+    found.notes += [f"{path}: {note}" for note in notes]
+    files = (path / part.path for part in artifact.parts)
+    found.add(artifact, files, lambda: _load_openapi(path, tenant, openapi).artifact)
+
+
+def _load_openapi(path: Path, tenant: str | None, openapi: OpenApiOptions) -> "OpenApiArtifact":
+    from gatesync.artifacts.openapi import artifact_from_openapi  # its libraries take a moment
+
+    return artifact_from_openapi(
+        read_content(path),
+        openapi,
+        tenant=tenant or SUPER_TENANT,
+        json_only=path.suffix.lower() == ".json",
+    )
 
 
 def _refuse_base(path: Path, tenant: str) -> None:
