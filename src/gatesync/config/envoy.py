@@ -7,6 +7,7 @@ import msgspec
 
 from gatesync.config import kinds
 from gatesync.config.addresses import Address
+from gatesync.config.envoy_apis import EnvoyApiSettings, read_envoy_apis
 from gatesync.config.reader import Reader
 
 __all__ = ["EnvoySettings", "WhenStopped", "read_envoy"]
@@ -37,6 +38,7 @@ class EnvoySettings(msgspec.Struct, frozen=True, kw_only=True):
     when_stopped: WhenStopped
     drain_ms: int
     answer_ms: int
+    apis: EnvoyApiSettings
 
 
 def read_envoy(reader: Reader, offset: int, folder: Path) -> EnvoySettings:
@@ -53,6 +55,7 @@ def read_envoy(reader: Reader, offset: int, folder: Path) -> EnvoySettings:
         when_stopped=ours.read("when_stopped", kinds.choice(WhenStopped), "drain"),
         drain_ms=ours.read("drain", kinds.milliseconds(0), 10_000),
         answer_ms=ours.read("answer", kinds.milliseconds(100), 30_000),
+        apis=read_envoy_apis(ours, folder),
     )
     for key, address in (("xds", found.xds), ("admin", found.admin)):
         if address is not None and not (address.loopback and address.port):

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -63,8 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("x-upstream", self.upstream.name)
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
+        with suppress(BrokenPipeError, ConnectionResetError):  # who asked may wait no longer
+            self.end_headers()
+            self.wfile.write(answer)
+            self.wfile.flush()
 
     def log_message(self, *_: Any) -> None:
         """Nothing: pytest shows what failed."""
