@@ -130,8 +130,19 @@ def traffic_manager(
 
 
 @app.command()
-def gateway(config: ConfigOption = None) -> None:
+def gateway(
+    config: ConfigOption = None,
+    print_envoy_bootstrap: Annotated[
+        bool,
+        typer.Option("--print-envoy-bootstrap", help="print what an Envoy of your own needs"),
+    ] = False,
+) -> None:
     """Run a gateway, in a process that carries only what a gateway needs."""
+    if print_envoy_bootstrap:
+        from gatesync.engines.envoy.addresses import envoy_bootstrap
+
+        print(envoy_bootstrap(load(config).settings).decode(), end="")
+        return
     arguments = [] if config is None else [str(config)]
     os.execv(  # noqa: S606 - this same program, with fewer libraries in it
         sys.executable, [sys.executable, "-m", "gatesync.cli.gateway_process", *arguments]

@@ -31,7 +31,9 @@ def bootstrap(node: str, xds: str, admin: str, *, cluster_metrics: bool = False)
             "ads_config": {
                 "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+                "grpc_services": [
+                    {"envoy_grpc": {"cluster_name": XDS_CLUSTER, "retry_policy": _AGAIN}}
+                ],
                 "set_node_on_first_message_only": True,
             },
             # Envoy waits for the agent however long it takes: nobody is served half of it.
@@ -66,6 +68,8 @@ def bootstrap_json(document: dict[str, Any]) -> bytes:
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
 
+# The agent is on this machine: to ask for it costs nothing, and to wait costs a node its start.
+_AGAIN: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"}}
 _WITHOUT_CLUSTERS: Final = {
     "stats_matcher": {"exclusion_list": {"patterns": [{"prefix": "cluster."}]}}
 }

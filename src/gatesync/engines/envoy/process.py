@@ -84,8 +84,9 @@ class EnvoyFiles:
         return path
 
     def last_words(self) -> str:
-        """The last lines of what it wrote."""
-        lines = _tail(self.log) + _tail(self.output)
+        """The last lines of what it wrote, but for warnings."""
+        lines = [line for line in _tail(self.log) if "[warning]" not in line]
+        lines += _tail(self.output)
         return " | ".join(lines[-LAST_LINES:]) or "it said nothing"
 
 
