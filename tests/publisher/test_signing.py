@@ -16,6 +16,8 @@ from gatesync.publisher.key_files import KeyFileError, KeyFolder
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.signing import HeadIssuer, SigningKeys
 from gatesync.stores.memory import MemoryStore
+from gatesync.stores.sql import open_sql_store
+from gatesync.stores.sql_retriever import open_sql_retriever
 from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked, publish
 
@@ -176,3 +178,16 @@ def test_a_head_without_a_key_is_as_it_was() -> None:
     head = Head("L", "e", 1)
     assert HeadIssuer(lambda: None).issue(head) is head
     assert msgspec.json.encode(head) == msgspec.json.encode(HeadIssuer(lambda: None).issue(head))
+
+
+async def test_gateways_that_read_the_database_get_signed_heads(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    async with open_sql_store(url) as store, open_sql_retriever(url) as retriever:
+        publisher = Publisher(store, None, "p", heartbeat=0.05, signer=lambda: SIGNER)
+        async with running(publisher):
+            await publisher.committer.submit(asked("L", publish("A")))
+            async with asyncio.timeout(30):
+                while (head := (await retriever.heads(["L"]))["L"]).issue is None:
+                    await asyncio.sleep(0)
+        TRUST.verify_head(head)
+        assert head.revision == 1

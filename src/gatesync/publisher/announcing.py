@@ -6,7 +6,7 @@ after its commit, is made good by the next heartbeat of any publisher.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import structlog
 
@@ -16,7 +16,7 @@ from gatesync.events.hub import EventHub, HubError, TooLarge
 from gatesync.events.messages import HeadsAnnounced, announce_change, encode
 from gatesync.publisher.pushing import Pusher
 from gatesync.publisher.signing import HeadIssuer, unsigned
-from gatesync.stores.store import SaveOutcome, Saver, StoreError
+from gatesync.stores.store import KeepsIssues, SaveOutcome, Saver, StoreError
 
 __all__ = ["Announcer"]
 
@@ -119,20 +119,34 @@ class Announcer:
                 heads += (await self._saver.heads(unused)).values()
         finally:
             self._asked_at = None
+        heads = self._issuer.issue_all(heads)
         self.pusher.heads(heads, self._encoded)
-        if self._hub is None:
-            return
+        if self._hub is not None:
+            await self._announce_heads(self._hub, heads)
+        await self._keep_issues(heads)
+
+    async def _announce_heads(self, hub: EventHub, heads: Iterable[Head]) -> None:
         for head in heads:
             try:
-                await self._hub.announce(head.label, self._encoded((head,)))
+                await hub.announce(head.label, self._encoded((head,)))
             except HubError as error:
                 self._failed(error)
                 return
 
+    async def _keep_issues(self, heads: list[Head]) -> None:
+        """Where anything is signed: for gateways that read the store themselves."""
+        signed = [head for head in heads if head.issue is not None]
+        if not signed or not isinstance(self._saver, KeepsIssues):
+            return
+        try:
+            now = int(self._wall_clock() * 1000)
+            await self._saver.keep_issues(self._publisher, signed, now)
+        except StoreError as error:
+            _log.warning("signed heads are not kept for gateways' reading", reason=str(error))
+
     def _encoded(self, heads: tuple[Head, ...]) -> bytes:
         now = int(self._wall_clock() * 1000)
-        issued = tuple(self._issuer.issue_all(heads))
-        return encode(HeadsAnnounced(issued, self._publisher, now, self.verification))
+        return encode(HeadsAnnounced(heads, self._publisher, now, self.verification))
 
     async def _announce(self, change_set: ChangeSet, contents: dict[str, bytes]) -> None:
         if self._hub is None and change_set.label not in self.pusher.labels:
@@ -156,7 +170,7 @@ class Announcer:
             try:
                 await hub.announce(label, encode(announce_change(change_set, {})))
             except TooLarge:  # a change set of very many artifacts
-                await hub.announce(label, self._encoded((change_set.head,)))
+                await hub.announce(label, self._encoded((self._issuer.issue(change_set.head),)))
 
     def _failed(self, error: HubError) -> None:
         self.failures += 1

@@ -20,6 +20,7 @@ from gatesync.stores import (
     sql_attestations,
     sql_compact,
     sql_history,
+    sql_issues,
     sql_manifest,
     sql_read,
     sql_write,
@@ -222,6 +223,10 @@ class SqlStore:
 
         await self._make_heads({label})
         return await self._write(write)
+
+    async def keep_issues(self, publisher: str, heads: Sequence[Head], issued_at: int) -> None:
+        """See `KeepsIssues.keep_issues`."""
+        await self._write(lambda c: sql_issues.write_issues(c, publisher, heads, issued_at))
 
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         """See `Saver.compact`. In steps, so that nobody waits long for the label."""

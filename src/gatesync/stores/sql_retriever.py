@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.artifacts.digests import LabelDigest, digest_of
 from gatesync.artifacts.signatures import Attestation
-from gatesync.stores import schema, sql_attestations, sql_manifest, sql_read
+from gatesync.stores import schema, sql_attestations, sql_issues, sql_manifest, sql_read
 from gatesync.stores.sql_opening import make_reading_engine, read_epoch, shown
 from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_running import Lane
@@ -42,6 +43,8 @@ READ_TABLES: Final = (
     schema.issued_heads,
 )
 """What its user needs SELECT on."""
+
+_log = structlog.get_logger("gatesync.gateway")
 
 _T = TypeVar("_T")
 
@@ -75,6 +78,7 @@ class SqlRetriever:
         self._options = options
         self._lane: Lane | None = None
         self._where = ""
+        self._no_issues = ""
         self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
@@ -85,8 +89,9 @@ class SqlRetriever:
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
     ) -> dict[str, Head]:
-        """See `Retriever.heads`."""
+        """See `Retriever.heads`. Each with the newest signature that a publisher gave to it."""
         found = await self._read(lambda c, epoch: sql_read.read_heads(c, epoch, labels))
+        found = await self._issued(found)
         for label, wanted in (at_least or {}).items():
             head = found[label]
             if head.epoch != wanted.epoch or head.revision < wanted.revision:
@@ -133,6 +138,18 @@ class SqlRetriever:
             return {each: body for each, body in found.items() if digest_of(body) == each}
 
         return await self._read(read)  # promise 8
+
+    async def _issued(self, heads: dict[str, Head]) -> dict[str, Head]:
+        """In a transaction of its own: whoever asks for no signatures may not be let read them."""
+        try:
+            issued = await self._read(lambda c, _epoch: sql_issues.read_issues(c, heads))
+        except StoreError as error:
+            if str(error) != self._no_issues:
+                _log.warning("signed heads cannot be read", reason=str(error))
+            self._no_issues = str(error)
+            return heads
+        self._no_issues = ""
+        return issued
 
     async def _read(self, work: Callable[[Connection, str], _T]) -> _T:
         lane = await self._connected()

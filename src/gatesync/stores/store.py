@@ -13,7 +13,7 @@ An adapter is a callable named in the entry-point group `gatesync.stores`; it mu
 """
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -32,6 +32,7 @@ __all__ = [
     "Delta",
     "Forbidden",
     "History",
+    "KeepsIssues",
     "LoggedChange",
     "ManifestPage",
     "Refused",
@@ -273,6 +274,18 @@ class Saver(Retriever, Protocol):
 
         Kept are the newest `keep`, and from the first on that was published at `young`
         (milliseconds since 1970) or later. A floor never moves back.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsIssues(Protocol):
+    """A store that gateways may read with no publisher in between, who would sign its heads."""
+
+    async def keep_issues(self, publisher: str, heads: Sequence[Head], issued_at: int) -> None:
+        """Keep a publisher's signed heads for those gateways, in place of those before.
+
+        `issued_at`: now, in milliseconds since 1970. Raises `StoreError`.
         """
         ...
 
