@@ -1,6 +1,7 @@
 """A NATS client without any of our own code's manners: it tries whatever a thief would try."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -95,7 +96,9 @@ async def is_let_in(url: str, key: UserKey | None = None, **more: str) -> bool:
         async with raw_node(url, key, **more) as found:
             await found.settled()
             return True
+    except (ConnectionResetError, BrokenPipeError):
+        return False  # it said why, and hung up before nats-py had written everything
     except nats.errors.Error as error:
-        if "authorization violation" not in str(error).lower():
+        if not re.search("authorization violation|unexpected eof", str(error).lower()):
             raise
         return False

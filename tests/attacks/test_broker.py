@@ -6,8 +6,8 @@ Against real processes: a traffic manager and a publisher that share a data fold
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import psutil
@@ -34,9 +34,14 @@ def subject(label: str) -> str:
     return f"gatesync.label.{label_token(label)}"
 
 
+NODES = {"reads-a": [A], "reads-b": [B], "reads-all": ["*"], "liar": [A], "honest": [A]}
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with place(tmp_path_factory.mktemp("broker"), heartbeat_ms=500) as here:
+        for name, labels in NODES.items():
+            (here.folder / name).write_text(here.create_token("node", name, *labels))
         here.role("traffic-manager").start()
         here.role("publisher").start()
         yield here
@@ -47,14 +52,14 @@ def url(cluster: Place) -> str:
     return f"nats://127.0.0.1:{cluster.broker_port}"
 
 
-@asynccontextmanager
-async def node(cluster: Place, name: str, *labels: str) -> AsyncIterator[RawNode]:
-    """A node with a token of its own, once the broker knows it."""
-    key = key_of_token(cluster.create_token("node", name, *labels))
+def token_of(cluster: Place, name: str) -> str:
+    return (cluster.folder / name).read_text()
+
+
+def node(cluster: Place, name: str) -> AbstractAsyncContextManager[RawNode]:
+    """One of `NODES`, at the broker."""
     url = f"nats://127.0.0.1:{cluster.broker_port}"
-    await let_in(url, key)
-    async with raw_node(url, key) as found:
-        yield found
+    return raw_node(url, key_of_token(token_of(cluster, name)))
 
 
 async def publish(cluster: Place, label: str, name: str) -> None:
@@ -82,12 +87,12 @@ def connections(cluster: Place) -> int:
 async def test_a_node_hears_its_labels_and_nothing_else(cluster: Place) -> None:
     others = [
         *(subject(B), ">", "*", "gatesync.>", "gatesync.*.*", "gatesync.label.>"),
-        *("gatesync.label.*", "gatesync.report.>", "gatesync.report.*", "gatesync.report.gw-b"),
-        *("_INBOX.>", "_INBOX.gw-b.>", "_INBOX_gw-b.>", "$SYS.>", "$SYS.ACCOUNT.>", "$JS.>"),
+        *("gatesync.label.*", "gatesync.report.>", "gatesync.report.*", "gatesync.report.honest"),
+        *("_INBOX.>", "_INBOX.reads-b.>", "_INBOX_reads-b.>", "$SYS.>", "$SYS.ACCOUNT.>", "$JS.>"),
         *(subject(guess) for guess in ("label b", "Label B ", "Production and Sandbox", "*")),
         *(f"gatesync.label.{B.replace(' ', '_')}", f"{subject(A)}.>", subject(A).upper()),
     ]
-    async with node(cluster, "gw-a", A) as thief, node(cluster, "gw-b", B) as owner:
+    async with node(cluster, "reads-a") as thief, node(cluster, "reads-b") as owner:
         await owner.listen(subject(B))
         await owner.settled()
         for each in others:
@@ -110,9 +115,9 @@ async def test_a_node_hears_its_labels_and_nothing_else(cluster: Place) -> None:
 async def test_a_node_forges_no_event(cluster: Place, url: str) -> None:
     """Neither for another label nor for its own, nor for a node that reads all."""
     async with (
-        node(cluster, "forger", A) as forger,
-        node(cluster, "reads-b", B) as first,
-        node(cluster, "reads-all", "*") as second,
+        node(cluster, "reads-a") as forger,
+        node(cluster, "reads-b") as first,
+        node(cluster, "reads-all") as second,
     ):
         await first.listen(subject(B))
         await second.listen("gatesync.label.*")
@@ -148,7 +153,7 @@ async def test_a_node_acknowledges_for_nobody_else(cluster: Place) -> None:
         return encode(NodeReport(of, "0" * 8, 1, "0", "memory", "http://127.0.0.1:1", 1, ()))
 
     before = refused_reports()
-    async with node(cluster, "honest", A), node(cluster, "liar", A) as liar:
+    async with node(cluster, "honest"), node(cluster, "liar") as liar:
         await liar.client.publish("gatesync.report.honest", report("honest"))
         await liar.client.publish("gatesync.report.liar.honest", report("honest"))
         await liar.client.publish("gatesync.report.*", report("honest"))
@@ -165,11 +170,11 @@ async def test_a_node_acknowledges_for_nobody_else(cluster: Place) -> None:
 async def test_nobody_gets_in_by_what_lies_in_files_or_by_guessing(
     cluster: Place, url: str
 ) -> None:
-    text = cluster.create_token("node", "victim", A)
+    text = token_of(cluster, "reads-a")
     key = key_of_token(text)
-    await let_in(url, key)
+    assert await is_let_in(url, key)
     tokens = json.loads((cluster.data / "tokens.json").read_text())["tokens"]
-    (known,) = (each for each in tokens if each["id"] == "victim")
+    (known,) = (each for each in tokens if each["id"] == "reads-a")
     assert known["nkey"] == key.public
     token_id = text.split("_")[1]
     guesses = [
@@ -190,7 +195,7 @@ async def test_nobody_gets_in_by_what_lies_in_files_or_by_guessing(
         ("gateway", password),
         ("publisher", ""),
         ("publisher", text),
-        ("victim", text),
+        ("reads-a", text),
         (key.public, text),
     ):
         assert not await is_let_in(url, user=user, password=given)
@@ -198,7 +203,7 @@ async def test_nobody_gets_in_by_what_lies_in_files_or_by_guessing(
 
 
 async def test_what_a_publisher_tells_holds_no_login(cluster: Place) -> None:
-    text = cluster.create_token("node", "curious", A)
+    text = token_of(cluster, "reads-a")
     told = cluster.ask("/v1/cluster", token=text).json()["event_hub"]
     url = f"nats://127.0.0.1:{cluster.broker_port}"
     assert told == {"endpoints": [url], "login": "node-key"}
@@ -208,9 +213,9 @@ async def test_what_a_publisher_tells_holds_no_login(cluster: Place) -> None:
     ).out.strip()
     assert cluster.ask("/v1/broker/users", token=limited).status == 403
     answer = cluster.ask("/v1/broker/users")
-    (curious,) = (each for each in answer.json()["nodes"] if each["node"] == "curious")
+    (known,) = (each for each in answer.json()["nodes"] if each["node"] == "reads-a")
     key = key_of_token(text).public
-    assert curious == {"node": "curious", "nkey": key, "hears": [subject(A)]}
+    assert known == {"node": "reads-a", "nkey": key, "hears": [subject(A)]}
     for secret in (text.split("_")[2], cluster.operator, A):
         assert secret not in answer.body.decode()
     again = cluster.ask("/v1/broker/users", headers={"If-None-Match": answer.headers["etag"]})
@@ -221,11 +226,13 @@ async def test_a_token_opens_and_closes_the_broker_while_everybody_else_stays(
     cluster: Place, url: str
 ) -> None:
     (publisher,) = (role for role in cluster.started if role.arguments[0] == "publisher")
-    async with node(cluster, "stays", A) as stays, AsyncExitStack() as stack:
+    async with node(cluster, "reads-a") as stays, AsyncExitStack() as stack:
         await stays.listen(subject(A))
         await stays.settled()
         before, pid = connections(cluster), broker_of(cluster).pid
-        comes = await stack.enter_async_context(node(cluster, "comes", A, B))
+        key = key_of_token(cluster.create_token("node", "comes", A, B))
+        await let_in(url, key)
+        comes = await stack.enter_async_context(raw_node(url, key))
         await comes.listen(subject(B))
         await comes.settled()
         await publish(cluster, B, "b3")
@@ -238,6 +245,7 @@ async def test_a_token_opens_and_closes_the_broker_while_everybody_else_stays(
         assert revoked.code == 0
         async with asyncio.timeout(PATIENCE):
             await comes.closed.wait()
+        assert not await is_let_in(url, key)
         await asyncio.to_thread(until, lambda: connections(cluster) == before, "only it was cut")
         assert not stays.closed.is_set()
         await publish(cluster, A, "a3")
@@ -250,10 +258,9 @@ async def test_a_token_opens_and_closes_the_broker_while_everybody_else_stays(
 async def test_a_token_that_is_older_than_keys_gets_one_when_it_is_shown(
     cluster: Place, url: str
 ) -> None:
-    text = cluster.create_token("node", "older", A)
-    key, path = key_of_token(text), cluster.data / "tokens.json"
-    await let_in(url, key)
-    tokens = TokenFile(path)
+    text, path = token_of(cluster, "honest"), cluster.data / "tokens.json"
+    key, tokens = key_of_token(text), TokenFile(path)
+    assert await is_let_in(url, key)
     content = path.read_text().replace(f'"{key.public}"', "null")
     with tokens._locked():
         path.write_text(content)
@@ -269,38 +276,46 @@ async def test_a_token_that_is_older_than_keys_gets_one_when_it_is_shown(
 
 
 async def test_a_traffic_manager_elsewhere_follows_and_starts_without_a_publisher(
-    tmp_path: Path,
+    cluster: Place, tmp_path: Path
 ) -> None:
-    with place(tmp_path / "control", heartbeat_ms=200) as control:
-        with place(tmp_path / "broker", publisher=control.publisher, heartbeat_ms=200) as far:
-            token = control.create_token("read", "traffic-manager")
-            (far.folder / "broker.token").write_text(token)
-            (far.folder / "broker.token").chmod(0o600)
-            text = far.config.read_text()
-            ours = "[gatesync.traffic_manager]\n"
-            far.config.write_text(text.replace(ours, f'{ours}token_file = "broker.token"\n'))
-            config = control.config.read_text()
-            control.config.write_text(f"[apim.event_hub]\nenable = false\n{config}")
-            first = key_of_token(control.create_token("node", "gw1", A))
-            url = f"nats://127.0.0.1:{far.broker_port}"
-            broker = far.role("traffic-manager").start()
-            publisher = control.role("publisher").start()
-            await let_in(url, first)
-            second = key_of_token(control.create_token("node", "gw2", B))
-            await let_in(url, second)
-            async with raw_node(url, first) as gone, raw_node(url, second) as stays:
-                TokenFile(control.data / "tokens.json").revoke("gw1")
-                async with asyncio.timeout(PATIENCE):
-                    await gone.closed.wait()
-                assert not stays.closed.is_set()
-            publisher.stop()
-            broker.stop()
-            far.role("traffic-manager").start()
-            await let_in(url, second)
-            assert not await is_let_in(url, first)
-            assert token not in (far.folder / "traffic-manager.log").read_text()
-            kept = far.data / "broker-users.json"
-            assert kept.stat().st_mode & 0o077 == 0
+    tokens, mine = TokenFile(cluster.data / "tokens.json"), tmp_path / "broker.token"
+    with place(tmp_path, publisher=cluster.publisher, heartbeat_ms=200) as far:
+        mine.write_text(cluster.create_token("read", "traffic-manager"))
+        mine.chmod(0o600)
+        ours = "[gatesync.traffic_manager]\n"
+        text = far.config.read_text().replace(ours, f'{ours}token_file = "broker.token"\n')
+        far.config.write_text(text)
+        url = f"nats://127.0.0.1:{far.broker_port}"
+        broker = far.role("traffic-manager").start()
+        first = key_of_token(token_of(cluster, "liar"))
+        await let_in(url, first)
+        second = key_of_token(cluster.create_token("node", "new", B))
+        await let_in(url, second)
+        async with raw_node(url, first) as gone, raw_node(url, second) as stays:
+            tokens.revoke("liar")
+            async with asyncio.timeout(PATIENCE):
+                await gone.closed.wait()
+            assert not stays.closed.is_set()
+        tokens.revoke("traffic-manager")  # as good as no publisher
+        await asyncio.to_thread(until, lambda: "broker.users_unchanged" in broker.said(), "401")
+        broker.stop()
+        broker.start()
+        await let_in(url, second)
+        assert not await is_let_in(url, first)
+        assert mine.read_text() not in broker.said()
+        assert (far.data / "broker-users.json").stat().st_mode & 0o077 == 0
+
+
+async def test_the_password_that_all_gateways_had_opens_nothing_any_more(tmp_path: Path) -> None:
+    before = {who: {"user": who, "password": f"{who}'s"} for who in ("publisher", "gateway")}
+    path = tmp_path / "broker-credentials.json"
+    path.write_text(json.dumps(before))
+    path.chmod(0o600)
+    async with run_nats_server(tmp_path, port=0) as server:
+        url = server.connect_url
+        assert await is_let_in(url, user="publisher", password="publisher's")
+        assert not await is_let_in(url, user="gateway", password="gateway's")
+        assert "gateway's" not in (tmp_path / "broker" / "nats-server.conf").read_text()
 
 
 async def test_two_hundred_nodes_each_hear_their_own_and_none_is_dropped_for_a_new_one(
