@@ -1,23 +1,21 @@
 """A node's own disk is believed as far as it is signed: whoever can write it deploys nothing."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from gatesync.artifacts.changes import Cursor, Entry
-from gatesync.artifacts.digests import EMPTY_LABEL, digest_of
+from gatesync.artifacts.changes import Cursor
+from gatesync.artifacts.digests import EMPTY_LABEL
 from gatesync.artifacts.signatures import Attestation, Signature, Signer, Trust
 from gatesync.gateway import cache_pending
 from gatesync.gateway.cache import open_cache
-from gatesync.gateway.cache_rows import RowReader, applied_row, entry_row, key_of, label_row
-from gatesync.gateway.desired import Wanted
-from gatesync.gateway.log import LabelLog, LogState
+from gatesync.gateway.log import LabelLog
 from tests.contracts.saves import id_of, publish
 from tests.gateway.cluster import Cluster, Node
+from tests.gateway.edited_cache import Disk
 from tests.gateway.virtual_time import until
 
 pytestmark = [pytest.mark.fast, pytest.mark.promise(8), pytest.mark.promise(10)]
@@ -61,47 +59,6 @@ async def served(tmp_path: Path) -> AsyncIterator[Cluster]:
             await cluster.publish("L", [publish("menu", "2"), publish("bread")])
             await until(lambda: node.serves("bread"), within=GENEROUS)
         yield cluster
-
-
-class Disk:
-    """The cache's file, as somebody edits it who knows its format well."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "cache.db"
-
-    def run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self._path)) as db, db:
-            return db.execute(statement, values).fetchall()
-
-    def state(self) -> LogState:
-        [row] = self.run("SELECT name, state, sum FROM label")
-        return RowReader().label(*row)[1]  # type: ignore[arg-type]
-
-    def entries(self) -> dict[str, Entry]:
-        rows = self.run("SELECT retained, api_id, body, sum FROM entry")
-        return RowReader().entries("L", rows)[0]  # type: ignore[arg-type]
-
-    def write(self, entries: dict[str, Entry], state: LogState | None = None) -> None:
-        """These entries, with a state and checksums that fit them, and all of it applied."""
-        digest = EMPTY_LABEL
-        for api_id, entry in entries.items():
-            digest = digest.add(api_id, entry.digest)
-        state = replace(state or self.state(), digest=digest)
-        self.run("DELETE FROM entry")
-        self.run("DELETE FROM applied")
-        self.run("REPLACE INTO label VALUES (?, ?, ?)", *label_row("L", state))
-        for entry in entries.values():
-            row = entry_row("L", entry, retained=False)
-            self.run("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", *row)
-            self.apply(entry)
-
-    def apply(self, entry: Entry) -> None:
-        self.run("REPLACE INTO applied VALUES (?, ?, ?, ?, ?)", *applied_row(Wanted("L", entry)))
-
-    def keep(self, content: bytes) -> str:
-        digest = digest_of(content)
-        self.run("INSERT INTO content (digest, body) VALUES (?, ?)", key_of(digest), content)
-        return digest
 
 
 def swapped(disk: Disk) -> None:
