@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("cold_start", ("--artifacts", "20", "--rounds", "1")),
         ("reading_rights", ("--artifacts", "20", "--requests", "20", "--rounds", "1")),
         ("idle_gateway", ("--artifacts", "20", "--seconds", "1")),
+        ("envoy_serving", ("--apis", "5", "--publishes", "3", "--seconds", "0")),
     ],
 )
 def test_it_prints_what_it_measured(name: str, options: tuple[str, ...]) -> None:
