@@ -15,7 +15,7 @@ __all__ = ["SELECTED", "EnvoyMetrics"]
 SELECTED: Final = "|".join(
     (
         r"^http\.gatesync\.downstream_(rq_(total|[1-5]xx|active|time|timeout)|cx_(total|active))$",
-        r"^server\.(live|uptime|memory_allocated|memory_heap_size|concurrency|days_until.*)$",
+        r"^server\.(live|uptime|memory_allocated|memory_heap_size|concurrency)$",
         r"^cluster_manager\.(active_clusters|warming_clusters)$",
         r"^listener\..*\.(ssl\.handshake|ssl\.connection_error)$",
     )
