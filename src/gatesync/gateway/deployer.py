@@ -150,6 +150,7 @@ class Deployer:
             return
         loaded = await self._cache.load(attested=self._verifier.trust is not None)
         remembered = await judge_remembered(self._verifier, loaded)
+        loaded.attestations.clear()  # they are megabytes, and on the disk
         for label in loaded.labels.keys() - remembered.labels.keys() - self._logs.keys():
             self._cache.forget(label)
         if dropped := loaded.applied.keys() - remembered.applied.keys():
@@ -213,6 +214,15 @@ class Deployer:
             found = self._deployment.withhold(api_ids)
         await self.settle(None, {}, self._clock())
         return len(found)
+
+    def about_to_go(self) -> set[str]:
+        """What waits for a look at the other labels before it is undeployed."""
+        return set(self._deployment.going)
+
+    async def let_go(self, api_ids: Iterable[str]) -> None:
+        """No other label has these: undeploy them."""
+        self._deployment.let_go(api_ids)
+        await self.settle(None, {}, self._clock())
 
     async def follow(self, labels: Iterable[str], loads: Loads) -> None:
         """Follow other labels, or load other tenants.

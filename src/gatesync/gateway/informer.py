@@ -37,6 +37,7 @@ from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.desired import Loads, loads_all
 from gatesync.gateway.lag import Lag
 from gatesync.gateway.log import Decision, LabelLog
+from gatesync.gateway.looking import look_elsewhere
 from gatesync.gateway.pulling import REFUSED_SECONDS, Puller, UntrustedAnswerError
 from gatesync.gateway.pulse import Pulse
 from gatesync.gateway.receiving import Inbox
@@ -48,7 +49,7 @@ from gatesync.stores.store import Forbidden, Retriever, StoreError
 __all__ = ["Informer", "Pulse"]
 
 PENDING_EVENTS: Final = 64  # kept while a label is pulled; more, and it is pulled once more
-LOOK_SECONDS: Final = 5.0  # for a look at the other labels before something is undeployed
+VERIFIED_AT_ONCE: Final = 16  # heads, before other tasks have their turn: some 4 ms
 
 _log = structlog.get_logger("gatesync.gateway")
 
@@ -186,7 +187,8 @@ class Informer:
                 self._tasks.create_task(self._hear_pushed(self._inbox), name="hear pushed events")
             self._tasks.create_task(self._deployer.fetch(), name="fetch")
             self._tasks.create_task(self._beat(), name="heartbeat")
-            self._tasks.create_task(self._look_elsewhere(), name="look elsewhere")
+            looking = look_elsewhere(self.logs, self._retriever, self._deployer, self._judge)
+            self._tasks.create_task(looking, name="look elsewhere")
             for label in self.logs:
                 doubtful = label in self.verifier.doubted()
                 self._want(label, Decision.LIST if doubtful else Decision.PULL, "start")
@@ -279,7 +281,7 @@ class Informer:
             raise
         self.pulse.events += 1
         if isinstance(announcement, HeadsAnnounced):
-            return self._hear_heads(announcement.heads, announcement.verification)
+            return await self._hear_heads(announcement.heads, announcement.verification)
         change_set = announcement.change_set
         if change_set.label not in self.logs:
             return MadeOf.NOT_MINE
@@ -330,10 +332,12 @@ class Informer:
         label = change_set.label
         return label not in self.logs or self.processed_up_to(label) >= change_set.revision
 
-    def _hear_heads(self, heads: Iterable[Head], verification: str) -> MadeOf:
+    async def _hear_heads(self, heads: Iterable[Head], verification: str) -> MadeOf:
         """Take a heartbeat. Only one that fits is a proof; nothing is removed on its word."""
         now, made, honest = self._clock(), MadeOf.NOT_MINE, self.verifier.trust is None
-        for head in heads:
+        for number, head in enumerate(heads, start=1):
+            if number % VERIFIED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             log = self.logs.get(head.label)
             if log is None:
                 continue
@@ -398,7 +402,9 @@ class Informer:
                     self._want(label, Decision.ASK, "head-query")
             return
         self._store_answered()
-        for label in labels:
+        for number, label in enumerate(labels, start=1):
+            if number % VERIFIED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             self._judge(heads[label], known[label])
 
     def _judge(self, head: Head, known: Cursor | None) -> None:
@@ -413,21 +419,27 @@ class Informer:
         elif decision is not Decision.OLD:
             self._want(head.label, decision, "head-query")
 
-    def _prove(self, log: LabelLog, head: Head, at: float) -> None:
-        """What this node follows is what the label holds, somebody said at that time."""
-        self._deployer.heard.add(log.label)
+    def _prove(self, log: LabelLog, head: Head, at: float) -> bool:
+        """What this node follows is what the label holds, somebody said at that time.
+
+        Answers with whether it is the first word of the label, or the first that is recent.
+        """
+        label, deployer = log.label, self._deployer
+        first = label not in deployer.heard
+        deployer.heard.add(label)
         proof = self.verifier.proven_at(head, at)
-        if proof is not None:
-            self.proofs[log.label] = max(proof, self.proofs.get(log.label, proof))
-            self._deployer.proven.add(log.label)
-            self.verifier.answers.pop(log.label, None)
+        if proof is None:
+            return first
+        self.proofs[label] = max(proof, self.proofs.get(label, proof))
+        if self.verifier.is_recent(head):
+            first = first or label not in deployer.proven
+            deployer.proven.add(label)
+            self.verifier.answers.pop(label, None)
+        return first
 
     def _in_step(self, log: LabelLog, head: Head, now: float) -> None:
         """A head is the one that this node has."""
-        first = log.label not in self._deployer.heard
-        proven = log.label in self._deployer.proven
-        self._prove(log, head, now)
-        first = first or proven is not (log.label in self._deployer.proven)
+        first = self._prove(log, head, now)
         if log.touched or first:  # a confirmation let retained removals go; or a start is over
             self._tasks.create_task(self._deployer.settle(log, {}, now))
 
@@ -527,32 +539,6 @@ class Informer:
             self.pulse.refused_events += 1
             _log.warning("contents did not match their digest", digests=contents.refused)
         return contents
-
-    async def _look_elsewhere(self) -> None:
-        """Ask, before what one label dropped is undeployed, whether another one has it by now.
-
-        An artifact moves between two labels by two changes, and this node may hear of them in
-        another order than they were made in.
-        """
-        while True:
-            await self._deployer.going.wait()
-            self._deployer.going.clear()
-            going = set(self.deployment.going)
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._reach(await self._retriever.heads(list(self.logs)))
-            except (StoreError, TimeoutError):
-                pass  # nobody says that it moved: the removal counts
-            self.deployment.let_go(going)
-            await self._deployer.settle(None, {}, self._clock())
-
-    async def _reach(self, heads: Mapping[str, Head]) -> None:
-        """Have these heads, or later ones, taken and settled."""
-        for label, head in heads.items():
-            if label in self.logs:
-                self._judge(head, self.logs[label].cursor)
-        while not all(self._deployer.has_settled(head) for head in heads.values()):
-            await self._deployer.moved.wait()
 
     def _store_failed(self, error: BaseException, **where: str) -> None:
         self.pulse.store_failures += 1

@@ -25,7 +25,7 @@ __all__ = ["REFUSED_SECONDS", "OnRead", "Puller", "UntrustedAnswerError"]
 
 REFUSED_SECONDS: Final = 60.0  # until an answer that was not signed is asked for again, at most
 
-OnRead: TypeAlias = Callable[[LabelLog, Head, float], None]
+OnRead: TypeAlias = Callable[[LabelLog, Head, float], object]
 """Told that a log stands at this head, which was read at that time, on the monotonic clock."""
 
 _log = structlog.get_logger("gatesync.gateway")
@@ -150,6 +150,9 @@ class Puller:
         trust = self._verifier.trust
         if trust is None:
             return _Checked(trust, head)
+        if head.label != log.label:
+            error = UntrustedError(f"what came is of label {head.label!r}", "altered")
+            raise self._refused(way, log, head, error)
         try:
             self._verifier.hear(head)
             judged = self._verifier.in_question(log, entries)
@@ -167,7 +170,7 @@ class Puller:
     async def _require_no_way_back(self, log: LabelLog, head: Head) -> None:
         """Raise `UntrustedAnswerError` unless a publisher says now that the label stands there."""
         try:
-            if self._verifier.trust is not None and not self._verifier.is_recent(head):
+            if not self._verifier.is_recent(head):
                 heads = await self._retriever.heads([log.label])
                 self._verifier.hear(heads[log.label])
             self._verifier.require_no_way_back(log, head, continues=False)
