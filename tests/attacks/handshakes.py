@@ -51,6 +51,22 @@ def broker_handshake(
             return connection.getpeercert(binary_form=True)
 
 
+def broker_lets_in(host: str, port: int, context: ssl.SSLContext, user: str, password: str) -> bool:
+    """Whether the broker knows this user and password."""
+    login = json.dumps({"user": user, "pass": password, "verbose": False})
+    with socket.create_connection((host, port), SECONDS) as plain:
+        _greeting(plain)
+        with context.wrap_socket(plain, server_hostname=host) as connection:
+            connection.sendall(f"CONNECT {login}\r\nPING\r\n".encode())
+            said = b""
+            while b"\r\n" not in said:
+                piece = connection.recv(4096)
+                if not piece:
+                    break
+                said += piece
+    return b"PONG" in said
+
+
 def old_tls(host: str, port: int, *, broker: bool) -> None:
     """A handshake that knows TLS 1.1 and nothing newer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
