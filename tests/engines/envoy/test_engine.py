@@ -223,6 +223,20 @@ async def test_drift_is_found_and_mended(envoy: Running) -> None:
     assert all(envoy.engine.content(id_of(f"a{number}")) for number in range(5))
 
 
+async def test_a_port_that_is_taken_is_nobodys_fault_and_is_tried_again(tmp_path: Path) -> None:
+    async with upstream("another") as taken:
+        async with running(tmp_path / "e", taken, held_back=True) as envoy:
+            await deploy(envoy.engine, api("menu"), api("bread"))
+            starting = asyncio.create_task(envoy.engine.started(proven=True))
+            async with asyncio.timeout(TIMEOUT):
+                while "cannot bind" not in envoy.engine.state().why:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert envoy.engine.content(id_of("menu"))
+            starting.cancel()
+            with pytest.raises(EngineError, match="cannot bind"):
+                await envoy.engine.apply([api("ham")], ())
+
+
 async def test_metrics_are_few_however_many_are_served(envoy: Running) -> None:
     await deploy(envoy.engine, api("menu"))
     await envoy.get(path("menu"))

@@ -41,8 +41,9 @@ _log = structlog.get_logger("gatesync.engines.envoy")
 class RejectedError(Exception):
     """Envoy rejected a response, and says why. `names` are the resources that were in it."""
 
-    def __init__(self, reason: str, names: frozenset[str]) -> None:
+    def __init__(self, reason: str, type_url: str, names: frozenset[str]) -> None:
         super().__init__(reason)
+        self.type_url = type_url
         self.names = names
 
 
@@ -195,7 +196,7 @@ class Session:
             await self._write(response)
             await answer
         except _Nack as nack:
-            raise RejectedError(str(nack), frozenset(change.put)) from None
+            raise RejectedError(str(nack), type_url, frozenset(change.put)) from None
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise DisconnectedError(f"Envoy disconnected: {error}") from error
         finally:

@@ -28,7 +28,7 @@ from gatesync.engines.envoy.metrics import EnvoyMetrics
 from gatesync.engines.envoy.node import Node
 from gatesync.engines.envoy.parts import in_parts, said
 from gatesync.engines.envoy.process import EnvoyProcess
-from gatesync.engines.envoy.resources import CLUSTER, SCOPE, TYPE_URLS
+from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE, TYPE_URLS
 from gatesync.engines.envoy.versions import UNKNOWN, Resource, resource_of, route_table_name
 
 __all__ = ["EnvoyEngine"]
@@ -206,7 +206,7 @@ class EnvoyEngine:
             try:
                 async with self._lock:
                     again = await self._catch_up()
-            except (DisconnectedError, TimeoutError) as error:
+            except (RejectedError, DisconnectedError, TimeoutError) as error:
                 self._error = _reason(error)
                 if self.session is not None:
                     _log.warning("Envoy did not take what it lacks", reason=self._error)
@@ -225,19 +225,19 @@ class EnvoyEngine:
             await self._settled(session)
             if not self._may_deliver(session):
                 return set()
-            again, self._owed = self._owed, set()
             try:
                 await self._deliver(session)
             except RejectedError as nack:
                 # Accepted before by an Envoy of another version, or not asked about it yet.
                 owners = self._owned(nack.names)
                 suspects = {k: v for k, v in self._served.items() if k in owners}
-                if not suspects:
-                    raise DisconnectedError(_reason(nack)) from nack
+                if not suspects or nack.type_url == LISTENER:
+                    raise
                 refused = await self._add_in_parts(suspects, {}, nack)
                 for api_id in refused:
                     self._served = self._served.delete(api_id)
-                return again | refused.keys()
+                self._owed |= refused.keys()
+            again, self._owed = self._owed, set()
             return again
 
     # How a change goes.
@@ -252,7 +252,7 @@ class EnvoyEngine:
             await self._delivered()
         except RejectedError as nack:
             suspects = {k: v for k, v in offered.items() if k not in refused}
-            if not suspects:
+            if not suspects or nack.type_url == LISTENER:  # no artifact's: its port is taken, say
                 raise
             refused |= await self._add_in_parts(suspects, self._served, nack)
         return refused
@@ -286,7 +286,7 @@ class EnvoyEngine:
                 try:
                     await self._delivered(additive=True)
                 except RejectedError as error:
-                    if not rest:
+                    if not rest or error.type_url == LISTENER:
                         raise
                     refused |= await self._add_in_parts(rest, before, error)
         await self._delivered()  # what was good in a rejected response is not served yet

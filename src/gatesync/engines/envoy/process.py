@@ -32,6 +32,8 @@ RETRY_LONGEST: Final = 10.0  # seconds
 SETTLED: Final = 5.0  # seconds; one that ends sooner is no reason to hurry
 LOOK_SECONDS: Final = 0.05  # between two looks at requests that end
 CLOCK_SECONDS: Final = 2.0  # what a file's time and a process's may differ by
+# Of our environment, which may hold passwords for us, Envoy gets what it looks at.
+_INHERITED: Final = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 # It writes its own number down: we may end before we know it.
 _RUN: Final = 'umask 077; echo "$$" >"$0" && exec "$@"'
 LAST_BYTES: Final = 4_096
@@ -214,7 +216,7 @@ class EnvoyProcess:
             self.pid = os.posix_spawn(
                 "/bin/sh",
                 ["/bin/sh", "-c", _RUN, str(self._files.pid), *self._command],
-                os.environ,
+                {name: os.environ[name] for name in _INHERITED if name in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
