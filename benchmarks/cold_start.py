@@ -10,35 +10,17 @@ cache is, the entries decoded with msgspec and nothing verified.
 """
 
 import argparse
-import json
-import os
-import socket
 import sqlite3
-import statistics
-import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from gatesync.artifacts.changes import Entry
-from parts import GATESYNC, cpu_seconds, free_port, print_result, publish_all, role, wait_until
-
-LABEL, EMPTY = "Default", "Empty"
-READY_SECONDS = 300.0
-
-
-class Start(msgspec.Struct):
-    """What a start took: seconds, those of them on a CPU, and the most megabytes resident."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
+from parts import free_port, print_result, publish_all, role, wait_until
+from starting import EMPTY, LABEL, Node, Start, median_start, node_token
 
 
 def main() -> None:
@@ -84,11 +66,11 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Start]:
     starts: dict[str, list[Start]] = {}
     with role("publisher", control, folder / "publisher.log"):
         wait_until(f"{url}/health/ready")
-        token = _token(control)
+        token = node_token(control)
         publish_all(folder / "control" / "client.toml", LABEL, options.artifacts, options.size)
         for number in range(options.rounds):
-            full = _Node(folder, f"full-{number}", LABEL, token, url)
-            empty = _Node(folder, f"empty-{number}", EMPTY, token, url)
+            full = Node(folder, f"full-{number}", LABEL, token, url)
+            empty = Node(folder, f"empty-{number}", EMPTY, token, url)
             starts.setdefault("http", []).append(full.start(options.artifacts))
             starts.setdefault("http empty", []).append(empty.start(0))
     for _ in range(options.rounds):
@@ -96,80 +78,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Start]:
         starts.setdefault("cache empty", []).append(empty.start(0))
         limit = _raw_read(full.data / "cache" / "cache.db", options.artifacts)
         starts.setdefault("limit", []).append(Start(limit, limit, 0.0))
-    return {way: _median(measured) for way, measured in starts.items()}
-
-
-def _median(starts: list[Start]) -> Start:
-    return Start(
-        statistics.median(each.seconds for each in starts),
-        statistics.median(each.cpu_seconds for each in starts),
-        statistics.median(each.peak_mb for each in starts),
-    )
-
-
-class _Node:
-    """A gateway's folder and configuration."""
-
-    def __init__(self, folder: Path, name: str, label: str, token: str, url: str) -> None:
-        self.port = free_port()
-        self.data = folder / name
-        self._config = folder / f"{name}.toml"
-        self._folder = folder
-        self._config.write_text(
-            f"[gatesync]\ndata = '{name}'\nnode_id = 'bench'\n"
-            f"[gatesync.gateway]\nlisten = '127.0.0.1:{self.port}'\ntoken = '{token}'\n"
-            "start_from_cache = true\n"
-            f"[apim.sync_runtime_artifacts.gateway]\ngateway_labels = ['{label}']\n"
-            "save_artifacts_locally = false\n"
-            f"[apim.event_hub]\nenable = false\nservice_url = '{url}'\n"
-        )
-
-    def start(self, artifacts: int) -> Start:
-        """Start it, see that it has so many artifacts, and end it."""
-        with _ready() as wait:
-            started = time.perf_counter()
-            with role("gateway", self._config, self._folder / "gateway.log") as process:
-                wait(process)
-                seconds = time.perf_counter() - started
-                start = Start(seconds, cpu_seconds(process.pid), _peak_mb(process.pid))
-                applied = _applied(self.port)
-                assert applied == artifacts, f"it has {applied} artifacts"
-        return start
-
-
-@contextmanager
-def _ready() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
-    """A service manager's socket, for what is started in the block."""
-    with tempfile.TemporaryDirectory(prefix="gatesync-notify-") as folder:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
-            notified.bind(f"{folder}/notify")
-            notified.settimeout(1.0)
-
-            def wait(process: "subprocess.Popen[bytes]") -> None:
-                deadline = time.monotonic() + READY_SECONDS
-                while time.monotonic() < deadline:
-                    assert process.poll() is None, "it ended"
-                    try:
-                        if b"READY=1" in notified.recv(4096).splitlines():
-                            return
-                    except TimeoutError:
-                        continue
-                raise TimeoutError
-
-            os.environ["NOTIFY_SOCKET"] = f"{folder}/notify"
-            try:
-                yield wait
-            finally:
-                del os.environ["NOTIFY_SOCKET"]
-
-
-def _applied(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
-            health = json.load(answer)
-    except urllib.error.HTTPError as error:
-        health = json.load(error)
-    return sum(label["applied"] for label in health["labels"])
+    return {way: median_start(measured) for way, measured in starts.items()}
 
 
 def _raw_read(path: Path, artifacts: int) -> float:
@@ -181,19 +90,6 @@ def _raw_read(path: Path, artifacts: int) -> float:
     seconds = time.perf_counter() - started
     assert len(entries) == len(contents) == artifacts
     return seconds
-
-
-def _peak_mb(pid: int) -> float:
-    """The most that was ever resident, as /proc tells it in kB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-
-
-def _token(control: Path) -> str:
-    create = [GATESYNC, "token", "create", "--role", "node", "--id", "bench"]
-    labels = ["--label", LABEL, "--label", EMPTY]
-    command = [*create, *labels, "--config", str(control)]
-    return subprocess.check_output(command, text=True).strip()
 
 
 if __name__ == "__main__":

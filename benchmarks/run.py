@@ -13,6 +13,7 @@ BENCHMARKS = (
     "sql_store",
     "receipts",
     "reading_rights",
+    "signing",
     "envoy_serving",
 )
 

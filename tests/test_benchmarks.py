@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     [
         ("cold_start", ("--artifacts", "20", "--rounds", "1")),
         ("reading_rights", ("--artifacts", "20", "--requests", "20", "--rounds", "1")),
+        ("signing", ("--artifacts", "20", "--changes", "20", "--rounds", "1", "--starts", "0")),
         ("idle_gateway", ("--artifacts", "20", "--seconds", "1")),
         ("envoy_serving", ("--apis", "5", "--publishes", "3", "--seconds", "0")),
     ],
