@@ -185,3 +185,32 @@ def test_a_plan_is_for_publishers_and_history_for_operators(cluster: Place) -> N
     assert answer.status == 200
     assert "does not hold x" in answer.json()["refused"][0]
     assert plan(cluster.operator, labels=[], remove=["x"]).status == 400
+
+
+def test_it_says_what_gateways_with_envoy_would_refuse(
+    cluster: Place, tmp_path: Path, name: str, label: str
+) -> None:
+    scripted = _calling(f"{name}s").replace(b"</sequence>", b"  <script>x</script>\n</sequence>")
+    (tmp_path / "sequence.xml").write_bytes(scripted)
+    assert cluster.run("publish", tmp_path / "sequence.xml", "-l", label).code == 0
+    handler = "org.wso2.carbon.apimgt.gateway.handlers.security.APIAuthenticationHandler"
+    (tmp_path / "api.xml").write_text(
+        f'<api xmlns="http://ws.apache.org/ns/synapse" name="{name}e" context="/{name}e">\n'
+        f'<resource methods="GET"><inSequence>\n<sequence key="{name}s"/><iterate/><respond/>\n'
+        f'</inSequence></resource><handlers>\n<handler class="{handler}"/></handlers></api>'
+    )
+    asked = ("publish", tmp_path / "api.xml", "-l", label, "--dry-run")
+    assert cluster.run(*asked).code == 0
+
+    done = cluster.run(*asked, "--engine", "envoy")
+
+    assert done.code == 1
+    assert f"{tmp_path}/api.xml:3: <iterate> in GET /*: Envoy cannot run" in done.err
+    assert (
+        "sequence.xml:2: <script> in GET /*: Envoy cannot run this mediator; instead: " in done.err
+    )
+    assert f"warning: {tmp_path}/api.xml:5: <handler>: who calls it is to be" in done.err
+    assert done.out.endswith("nothing was published: this was a dry run\n")
+    document = cluster.run(*asked, "--engine", "envoy", "--json").json()
+    assert (document["ok"], document["engine"], len(document["refused"])) == (True, "envoy", 2)
+    assert cluster.run("publish", tmp_path / "api.xml", "-l", label, "--engine", "envoy").code == 2

@@ -10,6 +10,7 @@ from gatesync.cli.options import (
     ContextOption,
     DryRunOption,
     EndpointOption,
+    EngineOption,
     ExpectOption,
     ForceOption,
     JsonOption,
@@ -49,6 +50,7 @@ def publish(
     atomic: Annotated[bool, typer.Option("--atomic", help="one change set of all")] = False,
     skip_invalid: SkipInvalidOption = False,
     dry_run: DryRunOption = False,
+    engine: EngineOption = None,
     wait: WaitOption = None,
     expect: ExpectOption = None,
     timeout: TimeoutOption = "30s",
@@ -75,7 +77,9 @@ def publish(
         openapi=OpenApiOptions(
             endpoint, sandbox_endpoint, context, name, version, allow_unauthenticated
         ),
-        options=changing.PublishOptions(atomic, skip_invalid, dry_run),
+        options=changing.PublishOptions(
+            atomic, skip_invalid, dry_run, engine.value if engine else ""
+        ),
         waiting=Waiting(wait, expect, seconds(timeout)),
     )
 

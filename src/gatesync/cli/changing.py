@@ -37,6 +37,7 @@ class PublishOptions(msgspec.Struct, frozen=True):
     atomic: bool = False
     skip_invalid: bool = False
     dry_run: bool = False
+    engine: str = ""
 
 
 def publish(
@@ -84,7 +85,10 @@ def publish_found(
             output,
             atomic=options.atomic,
             skip_invalid=options.skip_invalid,
+            engine=options.engine,
         )
+    if options.engine:
+        raise CommandError(EXIT_WRONG, "--engine goes with --dry-run: gateways say it else")
     if found.problems and not (options.skip_invalid and found.artifacts):
         raise CommandError(EXIT_WRONG, *(str(problem) for problem in found.problems))
     found.tell_asides(output)

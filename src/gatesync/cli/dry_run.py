@@ -10,8 +10,8 @@ from gatesync.artifacts.description import describe
 from gatesync.artifacts.model import Artifact, Identity
 from gatesync.cli.output import Output
 from gatesync.cli.reading import Found, FoundArtifact
-from gatesync.cli.running import EXIT_WRONG
-from gatesync.cli.session import Target, call
+from gatesync.cli.running import EXIT_NO, EXIT_WRONG
+from gatesync.cli.session import CommandError, Target, call
 from gatesync.publisher.answers import ArtifactsAnswer, GatewaysAnswer
 from gatesync.publisher.requests import ChangeAnswer, PlanItem, PlanRequest, entry_of
 from gatesync.web.client import HttpClient
@@ -37,7 +37,10 @@ class LabelPlan(msgspec.Struct, frozen=True):
 
 
 class DryRun(msgspec.Struct):
-    """What `--dry-run` prints with `--json`. `ok`: a publish would be carried out."""
+    """What `--dry-run` prints with `--json`. `ok`: a publish would be carried out.
+
+    `engine` is the one that was asked for, `refused` what gateways with it would not serve.
+    """
 
     ok: bool
     labels: list[LabelPlan]
@@ -45,6 +48,8 @@ class DryRun(msgspec.Struct):
     warnings: list[str]
     base: list[str]
     dry_run: bool = True
+    engine: str = ""
+    refused: list[str] = []
 
 
 def preview(
@@ -55,13 +60,15 @@ def preview(
     *,
     atomic: bool,
     skip_invalid: bool,
+    engine: str = "",
 ) -> int:
     """Say what publishing these groups would do; answers with the exit code of that publish.
 
-    What is wrong with one file keeps nobody from seeing what is wrong with the others, nor what
-    would change.
+    `engine` is one that gateways may have: what they would refuse is said, too, and 1 is the exit
+    code where that is something. What is wrong with one file keeps nobody from seeing what is
+    wrong with the others, nor what would change.
     """
-    result = DryRun(True, [], [str(each) for each in found.problems], [], found.base)
+    result = DryRun(True, [], [str(each) for each in found.problems], [], found.base, engine=engine)
     for problem in result.problems:  # also where no publisher is there to say more
         output.problem(problem)
     found.tell_asides(output)
@@ -70,17 +77,17 @@ def preview(
         for labels, artifacts in groups:
             if artifacts:
                 await _plan_group(client, labels, artifacts, atomic, skip_invalid, result)
+                if engine:
+                    await _ask_engine(client, labels, artifacts, result)
         result.problems = [found.located(each) for each in result.problems]
         result.warnings = [found.located(each) for each in result.warnings]
+        result.refused = [found.located(each) for each in result.refused]
 
     local = len(result.problems)
     call(target, work)
     doubtful = _doubtful(artifact for _, artifacts in groups for artifact in artifacts)
     result.warnings += [found.located(each) for each in doubtful]
-    for problem in result.problems[local:]:
-        output.problem(problem)
-    for warning in result.warnings:
-        output.warning(warning)
+    _tell_problems(result, local, output)
     for plan in result.labels:
         _tell(plan, output)
     something = any(artifacts for _, artifacts in groups)
@@ -88,7 +95,7 @@ def preview(
     output.document(result)
     if result.ok:
         output.line("nothing was published: this was a dry run")
-        return 0
+        return EXIT_NO if result.refused else 0
     faults = f"{len(result.problems)} fault" + "s" * (len(result.problems) != 1)
     output.line(f"nothing would be published: {faults} must be mended, or skipped (--skip-invalid)")
     return EXIT_WRONG
@@ -156,6 +163,23 @@ async def _plan_group(
         )
 
 
+async def _ask_engine(
+    client: HttpClient, labels: Sequence[str], artifacts: Sequence[FoundArtifact], result: DryRun
+) -> None:
+    try:
+        from gatesync.cli.envoy_check import check_with_envoy
+    except ImportError as error:
+        reason = f"--engine {result.engine} needs the extra gatesync[envoy]: {error}"
+        raise CommandError(EXIT_WRONG, reason) from None
+    for label in labels:
+        found = await check_with_envoy(client, label, artifacts)
+        told = [
+            f"where the gateway's settings are not for it: {each}" for each in found.by_settings
+        ]
+        result.refused += [each for each in found.everywhere if each not in result.refused]
+        result.warnings += [each for each in told if each not in result.warnings]
+
+
 def _item(artifact: Artifact) -> PlanItem:
     description = describe(artifact)
     entry = entry_of(artifact, description.context, canonical.encode(artifact))
@@ -169,6 +193,15 @@ def _doubtful(artifacts: Iterable[FoundArtifact]) -> list[str]:
         for artifact in artifacts
         for warning in describe(artifact.load()).warnings
     ]
+
+
+def _tell_problems(result: DryRun, told: int, output: Output) -> None:
+    for problem in result.problems[told:]:
+        output.problem(problem)
+    for warning in result.warnings:
+        output.warning(warning)
+    for refused in result.refused:
+        output.problem(f"engine {result.engine} refuses: {refused}")
 
 
 def _tell(plan: LabelPlan, output: Output) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands have, the same for all."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +15,8 @@ __all__ = [
     "ContextOption",
     "DryRunOption",
     "EndpointOption",
+    "Engine",
+    "EngineOption",
     "ExpectOption",
     "ForceOption",
     "JsonOption",
@@ -64,6 +67,18 @@ SkipInvalidOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="say what would change and what is wrong; no more")
+]
+
+
+class Engine(StrEnum):
+    """Engines whose refusals can be told beforehand."""
+
+    ENVOY = "envoy"
+
+
+EngineOption = Annotated[
+    Engine | None,
+    typer.Option("--engine", help="with --dry-run: what gateways with this engine would refuse"),
 ]
 
 # Of publish, for OpenAPI documents.

@@ -20,6 +20,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
         resource: the methods and pattern of the API's resource; empty: the API as a whole.
         reason: why not.
         instead: what would work.
+        by_settings: whether another gateway's settings would let it pass.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
     resource: str
     reason: str
     instead: str
+    by_settings: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -53,13 +55,22 @@ class Cannot(Exception):
         reason: why not.
         instead: what would work.
         element: the one at fault; None: the one that is being translated where this is caught.
+        by_settings: whether the gateway's settings could let it pass.
     """
 
-    def __init__(self, reason: str, instead: str, element: etree._Element | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        instead: str,
+        element: etree._Element | None = None,
+        *,
+        by_settings: bool = False,
+    ) -> None:
         super().__init__(f"{reason}; instead: {instead}")
         self.reason = reason
         self.instead = instead
         self.element = element
+        self.by_settings = by_settings
 
 
 def tag_of(element: etree._Element) -> str:

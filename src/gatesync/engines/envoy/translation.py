@@ -158,7 +158,15 @@ class _Api:
         if not path:  # an element that stands in no file: a default endpoint
             at, path = self._root, self._sources.path_of(self._root)
         self._whole.faults.append(
-            Fault(path, line_of(at), tag_of(at), self._resource, cannot.reason, cannot.instead)
+            Fault(
+                path,
+                line_of(at),
+                tag_of(at),
+                self._resource,
+                cannot.reason,
+                cannot.instead,
+                cannot.by_settings,
+            )
         )
 
     def _try(
@@ -213,8 +221,9 @@ class _Api:
             raise Cannot(
                 f"it is for {' and '.join(sorted(words))} alone, and this gateway's Envoy "
                 f"listens for {mine}",
-                "TLS in [gatesync.envoy], or an API for both",
+                "a certificate in [gatesync.envoy], or an API for both",
                 element,
+                by_settings=True,
             )
 
     def routes(self) -> list[Message]:
@@ -251,6 +260,7 @@ class _Api:
             raise Cannot(
                 "who calls it is to be authenticated, and no issuer of tokens is configured",
                 "[gatesync.envoy] issuer and jwks, or allow_unauthenticated = true",
+                by_settings=True,
             )
 
     def _cors(self) -> Message | None:
