@@ -173,9 +173,7 @@ async def _ask_engine(
         raise CommandError(EXIT_WRONG, reason) from None
     for label in labels:
         found = await check_with_envoy(client, label, artifacts)
-        told = [
-            f"where the gateway's settings are not for it: {each}" for each in found.by_settings
-        ]
+        told = [f"{each} (by engine {result.engine})" for each in found.by_settings]
         result.refused += [each for each in found.everywhere if each not in result.refused]
         result.warnings += [each for each in told if each not in result.warnings]
 
