@@ -50,7 +50,8 @@ from gatesync.publisher.fleet import Fleet, ReceiptStatus
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.requests import ChangeRequest, PublishItem
 from gatesync.publisher.service import Publisher
-from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenFile
 from gatesync.stores.sql import open_sql_store
 from gatesync.web.app import AppState
 from gatesync.web.guard import Guard

@@ -18,7 +18,8 @@ from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.service import Publisher
-from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenFile
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import ManifestPage, read_manifest

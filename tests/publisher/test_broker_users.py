@@ -10,7 +10,8 @@ from gatesync.artifacts.names import label_token
 from gatesync.events.nats_users import NodeUser
 from gatesync.events.nkeys import key_of_token
 from gatesync.publisher.broker_users import node_users
-from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenFile
 
 pytestmark = pytest.mark.fast
 

@@ -12,7 +12,8 @@ from gatesync.artifacts.digests import EMPTY_LABEL
 from gatesync.events.in_process import InProcessHub
 from gatesync.events.messages import LabelReport, NodeReport, encode
 from gatesync.publisher.service import KnownNode, Publisher
-from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenFile
 from gatesync.stores.memory import MemoryStore
 
 pytestmark = [pytest.mark.fast, pytest.mark.promise(8)]

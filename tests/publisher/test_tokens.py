@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gatesync.private_file import write_private_file
-from gatesync.publisher import tokens as module
-from gatesync.publisher.tokens import (
-    Principal,
-    Role,
-    TokenError,
-    TokenFile,
-    TokenRegistry,
-)
+from gatesync.publisher import token_registry, tokens
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Principal, Role, TokenError, TokenFile
 
 pytestmark = pytest.mark.fast
 
@@ -245,7 +240,7 @@ def test_an_unchanged_file_is_not_read_again(
 ) -> None:
     text = file.create(Role.PUBLISH, "ci")
     registry = TokenRegistry(path)
-    monkeypatch.setattr(module, "_read", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(token_registry, "read_tokens_file", lambda path: pytest.fail("read again"))
     assert registry.authenticate(text) is not None
 
 
@@ -390,7 +385,7 @@ def test_a_lock_that_is_never_given_back_is_an_error_and_not_a_hang(
     file: TokenFile, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.create(Role.READ, "ro")
-    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "_LOCK_SECONDS", 0.0)
     with path.with_name("tokens.json.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(TokenError, match=r"tokens\.json\.lock: another process holds it"):

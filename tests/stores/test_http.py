@@ -15,7 +15,8 @@ from gatesync.artifacts.digests import digest_of
 from gatesync.publisher.cluster import ClusterAnswer
 from gatesync.publisher.http import publisher_app
 from gatesync.publisher.service import Publisher
-from gatesync.publisher.tokens import Role, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenFile
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import StoreError
 from gatesync.stores.wire import frame_path, pack_contents

@@ -27,7 +27,8 @@ from gatesync.events.nats_users import NodeUser
 from gatesync.private_file import write_private_file
 from gatesync.publisher.broker_users import node_users
 from gatesync.publisher.cluster import BrokerUsersAnswer
-from gatesync.publisher.tokens import Token, TokenError, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Token, TokenError, TokenFile
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError, open_client
 
 __all__ = ["BrokerUsers", "follow_users", "keep_nkeys", "open_users"]

@@ -52,7 +52,8 @@ from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.pushing import Environment, Pusher, open_http_post
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.signing import SigningKeys
-from gatesync.publisher.tokens import Role, TokenError, TokenFile, TokenRegistry
+from gatesync.publisher.token_registry import TokenRegistry
+from gatesync.publisher.tokens import Role, TokenError, TokenFile
 from gatesync.stores.receipts import KeepsReceipts, ReceiptBook
 from gatesync.stores.receipts_file import FileReceiptBook
 from gatesync.stores.store import Saver, StoreError

@@ -5,19 +5,19 @@
 The publisher's data folder keeps `tokens.json` with the SHA-256 of each secret, never the secret.
 A plain hash is enough: it is passwords that need a slow one, since they can be guessed, and 256
 random bits cannot. Of a node's token it keeps the public nkey too, by which the broker knows
-the node. `TokenFile` is for whoever creates and revokes, `TokenRegistry` for the server.
+the node. `TokenFile` is for whoever creates and revokes, `TokenRegistry` (`token_registry`) for the
+server.
 """
 
 import base64
 import contextlib
 import fcntl
 import hashlib
-import hmac
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,23 +32,26 @@ from gatesync.private_file import write_private_file
 
 __all__ = [
     "ANY_LABEL",
+    "TOKEN_TEXT",
     "Principal",
     "Role",
     "Token",
     "TokenError",
     "TokenFile",
-    "TokenRegistry",
+    "decode_tokens",
+    "hash_of",
+    "nkey_of",
+    "read_tokens_file",
 ]
 
 ANY_LABEL = "*"
 FORMAT = 1
 LIMITED_FORMAT = 2  # with a publisher that is limited, whom a version that reads 1 would not limit
-_TEXT = re.compile(r"gs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
+TOKEN_TEXT = re.compile(r"gs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _LOCK_SECONDS = (
     10.0  # a change takes milliseconds; a lock held for longer is someone's stopped process
 )
 _LOCK_POLL_SECONDS = 0.01
-_NOBODY = hashlib.sha256(b"nobody").hexdigest()  # compared with for ids that do not exist
 
 log = structlog.get_logger(__name__)
 
@@ -194,9 +197,9 @@ class TokenFile:
                 id=holder,
                 labels=tuple(dict.fromkeys(labels)),
                 tenants=tuple(dict.fromkeys(tenants)),
-                sha256=_hash(secret),
+                sha256=hash_of(secret),
                 created_at=self._now(),
-                nkey=_nkey(text) if role is Role.NODE else None,
+                nkey=nkey_of(text) if role is Role.NODE else None,
             )
             self._write((*tokens, token))
         return text
@@ -204,10 +207,10 @@ class TokenFile:
     def list(self) -> tuple[Token, ...]:
         """All tokens, the revoked ones too, oldest first."""
         try:
-            content, _ = _read(self._path)
+            content, _ = read_tokens_file(self._path)
         except FileNotFoundError:
             return ()
-        return _decode(content, self._path)
+        return decode_tokens(content, self._path)
 
     def revoke(self, which: str) -> tuple[Token, ...]:
         """Revoke the token of this token id, or all tokens of this node or name.
@@ -269,103 +272,6 @@ class TokenFile:
             raise TokenError(f"{self._path}: cannot be written: {error.strerror}") from error
 
 
-class TokenRegistry:
-    """Tells a server who a token belongs to, and sees changes of the file without a restart.
-
-    A file that turns unreadable, malformed or open to others while the server runs is not taken
-    over: nothing that it adds counts, it is logged as an error, and the tokens known before go on
-    working, since a slip of the pen must not cut off every gateway. A revocation in such a file
-    waits until it is mended. A file that is gone is different: nobody removes it by a slip
-    that leaves it half done, so then there are no tokens.
-
-    Args:
-        path: usually `<data>/tokens.json`. It may come into being later.
-
-    `learned` are nkeys, by token id, that the file has not: their tokens were made before there
-    were any, and were shown since. Whoever writes them down takes them out.
-
-    Raises `TokenError` when the file is there and cannot be used.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tokens: dict[str, Token] = {}
-        self._seen: tuple[int, ...] | None = None
-        self._nodes: dict[str, Principal] = {}
-        self.learned: dict[str, str] = {}
-        self._load()
-
-    def tokens(self) -> Collection[Token]:
-        """All tokens as they are now, the revoked ones too."""
-        self._refresh()
-        return self._tokens.values()
-
-    def node(self, node: str) -> Principal | None:
-        """A node, with what any of its tokens may read: nothing, when all of them are revoked.
-
-        None where none was ever made here.
-        """
-        self._refresh()
-        return self._nodes.get(node)
-
-    def authenticate(self, text: str) -> Principal | None:
-        """Who holds this token, or None. Takes the same time for a wrong secret and a wrong id."""
-        self._refresh()
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            return None
-        token = self._tokens.get(match[1])
-        expected = token.sha256 if token is not None else _NOBODY
-        right = hmac.compare_digest(_hash(match[2]), expected)
-        if not right or token is None or token.revoked_at:
-            return None
-        if token.nkey is None and token.role is Role.NODE:
-            self._learn(token, text)
-        return token.principal
-
-    def _learn(self, token: Token, text: str) -> None:
-        nkey = _nkey(text)
-        if nkey is not None:
-            self._tokens[token.token_id] = msgspec.structs.replace(token, nkey=nkey)
-            self.learned[token.token_id] = nkey
-
-    def _refresh(self) -> None:
-        """Read the file again if it is another one than last time. One stat when it is not."""
-        try:
-            seen = _signature(self._path.stat())
-        except OSError:
-            seen = None
-        if seen == self._seen:
-            return
-        try:
-            self._load()
-        except TokenError as problem:
-            self._seen = seen  # logged once for each change of the file
-            known = len(self._tokens)
-            log.error("tokens_not_reloaded", reason=str(problem), still_valid=known)  # noqa: TRY400 - the reason says it all
-
-    def _load(self) -> None:
-        try:
-            content, stat = _read(self._path)
-        except FileNotFoundError:
-            if self._tokens:
-                log.warning("tokens_gone", path=str(self._path), now_refused=len(self._tokens))
-            self._tokens, self._nodes, self._seen = {}, {}, None
-            return
-        tokens = {token.token_id: token for token in _decode(content, self._path)}
-        self._tokens, self._nodes, self._seen = tokens, _nodes(tokens.values()), _signature(stat)
-
-
-def _nodes(tokens: Iterable[Token]) -> dict[str, Principal]:
-    found: dict[str, Principal] = {}
-    for token in tokens:
-        if token.role is Role.NODE:
-            known = found.get(token.id, Principal(token.id, Role.NODE))
-            labels = () if token.revoked_at else token.labels
-            found[token.id] = msgspec.structs.replace(known, labels=(*known.labels, *labels))
-    return found
-
-
 def _check(role: Role, holder: str, labels: Collection[str], tenants: Collection[str]) -> None:
     try:
         check_node_id(holder)
@@ -387,11 +293,12 @@ def _check(role: Role, holder: str, labels: Collection[str], tenants: Collection
         )
 
 
-def _hash(secret: str) -> str:
+def hash_of(secret: str) -> str:
+    """What is kept of a secret."""
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
 
 
-def _nkey(text: str) -> str | None:
+def nkey_of(text: str) -> str | None:
     """The public half of a token's key at the broker, where one can be made."""
     try:
         return key_of_token(text).public
@@ -400,12 +307,7 @@ def _nkey(text: str) -> str | None:
         return None
 
 
-def _signature(stat: os.stat_result) -> tuple[int, ...]:
-    """Differs between any two versions of a file; the change time also tells a chmod."""
-    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-
-
-def _read(path: Path) -> tuple[bytes, os.stat_result]:
+def read_tokens_file(path: Path) -> tuple[bytes, os.stat_result]:
     """The file's content and state. Raises `FileNotFoundError`, or `TokenError` for the rest."""
     try:
         with path.open("rb") as file:
@@ -422,7 +324,8 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         raise TokenError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _decode(content: bytes, path: Path) -> tuple[Token, ...]:
+def decode_tokens(content: bytes, path: Path) -> tuple[Token, ...]:
+    """The tokens in a file's content. Raises `TokenError`, naming the file."""
     try:
         version = msgspec.json.decode(content, type=_Format).format
         if version not in (FORMAT, LIMITED_FORMAT):
