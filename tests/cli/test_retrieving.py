@@ -19,7 +19,7 @@ from gatesync.config import ConfigError, load
 from gatesync.stores.sql import open_sql_store
 from gatesync.stores.store import SaveOutcome
 from tests.contracts.saves import asked
-from tests.servers.gatesync import LABEL, Place, ask, document, place, publishing, sequence_xml
+from tests.servers.gatesync import LABEL, Place, document, place, publishing, sequence_xml
 from tests.stores.reader_role import reader_of
 
 OWN = "[database.sync_runtime_artifacts_db]\n"
@@ -149,7 +149,7 @@ def test_it_starts_before_there_is_a_table_and_says_what_is_missing(
 
     def health() -> dict[str, object]:
         try:
-            answer = ask(node.gateway, "/health/ready")
+            answer = node.health()
         except OSError:
             return {}
         return {**answer.json(), "code": answer.status}

@@ -123,7 +123,7 @@ def test_everything_is_not_undeployed_at_once(here: Place) -> None:
 def test_readiness_says_how_far_each_label_is_and_names_no_artifact(here: Place) -> None:
     publish(here, "not named in readiness")
     until(lambda: status_of(here)["labels"][0]["applied_revision"] > 0, "it was tried")
-    answer = ask(here.gateway, "/health/ready")
+    answer = here.health()
     assert answer.status == 200
     found = answer.json()
     assert (found["node"], found["ready"], found["status"]) == (here.node, True, "ready")
@@ -138,6 +138,18 @@ def test_readiness_says_how_far_each_label_is_and_names_no_artifact(here: Place)
     assert not label["stale"]
     assert "not named" not in answer.body.decode()
     assert ask(here.gateway, "/health/live").json() == {"status": "live"}
+
+
+@pytest.mark.promise(8)
+def test_a_stranger_is_told_whether_it_is_ready_and_not_what_it_serves(here: Place) -> None:
+    publish(here, "unnamed")
+    known = here.health().json()
+    for token in (None, "wrong", here.operator, here.node_token()):
+        answer = ask(here.gateway, "/health/ready", token=token)
+        assert answer.status == 200
+        told = answer.json()
+        assert set(told) == {"ready", "status", "mode", "connected", "uptime_ms", "format"}
+        assert (told["ready"], told["status"]) == (True, known["status"])
 
 
 @pytest.mark.promise(11)
@@ -156,9 +168,7 @@ def test_without_its_publisher_a_node_says_that_it_is_stale(
         two.role("gateway").start()
         assert up.stop() == 0
 
-        def health() -> Answer:
-            return ask(two.gateway, "/health/ready")
-
+        health = two.health
         until(lambda: health().json()["status"] == word, f"it is {word}")
         assert health().status == code
         assert "max_staleness is 0.6 s" in health().json()["why"]

@@ -276,7 +276,7 @@ class Cluster:
     def is_stale(self) -> bool:
         """Whether the gateways show that they have not been told of being in step for a while."""
         for node in self.nodes:
-            status = ask(node.gateway, "/health/ready").json()
+            status = node.health().json()
             if min(label["proof_age_ms"] for label in status["labels"]) < 500:
                 return False
         return True

@@ -88,9 +88,9 @@ class Pair:
         self.gateway.wait_for(lambda: self.serves(**texts), f"exactly {texts} is served")
 
     def health(self) -> Any:
-        """What readiness tells anyone; an empty mapping where it does not answer yet."""
+        """What readiness tells its operator; an empty mapping where it does not answer yet."""
         try:
-            return ask(self.node.gateway, "/health/ready").json()
+            return self.node.health().json()
         except OSError:
             return {}
 

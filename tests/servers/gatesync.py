@@ -303,6 +303,10 @@ class Place:
         assert answer.status == 200, answer.body
         return answer.json()["labels"]
 
+    def health(self) -> Answer:
+        """The gateway's readiness, as its operator is told it; `OSError` before it listens."""
+        return ask(self.gateway, "/health/ready", token=self.admin_token())
+
     def held(self) -> dict[str, str]:
         """Names and digests of what the gateway serves, recomputed by it from its bytes."""
         answer = ask(self.gateway, "/v1/held", token=self.admin_token())

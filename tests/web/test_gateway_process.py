@@ -28,9 +28,9 @@ atexit.register(dump)
 """
 
 
-def health(url: str) -> Answer | None:
+def health(node: Place) -> Answer | None:
     try:
-        return ask(url, "/health/ready")
+        return node.health()
     except OSError:
         return None
 
@@ -71,17 +71,17 @@ def test_it_starts_before_its_publisher_and_gets_in_step(tmp_path: Path) -> None
             one.give_token(two, LABEL)
             assert up.stop() == 0
             gateway = two.role("gateway").start(wait=False)
-            answer = gateway.wait_for(lambda: health(two.gateway), "it answers")
+            answer = gateway.wait_for(lambda: health(two), "it answers")
             assert answer.status == 503
             said = gateway.wait_for(
-                lambda: health(two.gateway).json()["store_error"], "it says what is missing"
+                lambda: health(two).json()["store_error"], "it says what is missing"
             )
             assert one.publisher in said
             assert two.held() == {}
 
             up.start()
             gateway.wait_for(lambda: set(two.held()) == {"early"}, "it is in step")
-            gateway.wait_for(lambda: health(two.gateway).status == 200, "it is ready")
+            gateway.wait_for(lambda: health(two).status == 200, "it is ready")
             assert "Traceback" not in gateway.said()
             assert gateway.stop() == 0
 
@@ -97,19 +97,17 @@ def test_a_wrong_token_is_told_in_the_log_and_in_readiness(tmp_path: Path) -> No
         good = token.read_text()
         token.write_text("gst_wrong")
         gateway = two.role("gateway").start(wait=False)
-        gateway.wait_for(lambda: health(two.gateway), "it answers")
-        said = gateway.wait_for(
-            lambda: health(two.gateway).json()["store_error"], "it says what is wrong"
-        )
+        gateway.wait_for(lambda: health(two), "it answers")
+        said = gateway.wait_for(lambda: health(two).json()["store_error"], "it says what is wrong")
         assert "a valid token is needed" in said
-        assert health(two.gateway).status == 503
+        assert health(two).status == 503
         gateway.wait_for(lambda: "a valid token is needed" in gateway.said(), "the log says it")
         assert "gst_wrong" not in gateway.said()
         assert gateway.stop() == 0
 
         token.write_text(good)
         gateway.start()
-        assert health(two.gateway).status == 200
+        assert health(two).status == 200
 
 
 def test_a_label_that_its_token_may_not_read_is_told(tmp_path: Path) -> None:
@@ -120,10 +118,8 @@ def test_a_label_that_its_token_may_not_read_is_told(tmp_path: Path) -> None:
         one.role("up").start()
         one.give_token(two, LABEL)
         gateway = two.role("gateway").start(wait=False)
-        gateway.wait_for(lambda: health(two.gateway), "it answers")
-        said = gateway.wait_for(
-            lambda: health(two.gateway).json()["store_error"], "it says what is wrong"
-        )
+        gateway.wait_for(lambda: health(two), "it answers")
+        said = gateway.wait_for(lambda: health(two).json()["store_error"], "it says what is wrong")
         assert "this token may not read label 'Second'" in said
 
 

@@ -19,7 +19,7 @@ from litestar.params import FromQuery, JSONBody
 
 from gatesync.artifacts.errors import FormatError
 from gatesync.gateway import receiving, wso2_admin
-from gatesync.gateway.health import FORMAT, GatewayStatus
+from gatesync.gateway.health import FORMAT, GatewayStatus, Health
 from gatesync.gateway.operating import Operator
 from gatesync.gateway.receiving import BusyError, Receiver
 from gatesync.gateway.selecting import Selection, SelectionError
@@ -32,7 +32,9 @@ __all__ = [
     "HeldAnswer",
     "HeldArtifact",
     "OperatedAnswer",
+    "PublicHealth",
     "admin_app",
+    "public_health",
 ]
 
 OPEN_PATHS: Final = (wso2_admin.STARTUP_PATH,)
@@ -69,6 +71,24 @@ class OperatedAnswer(msgspec.Struct, frozen=True):
     format: str = FORMAT
 
 
+class PublicHealth(msgspec.Struct, frozen=True):
+    """What of readiness anybody is told: no label's name, and no count of what one holds."""
+
+    ready: bool
+    status: str
+    mode: str
+    connected: bool
+    uptime_ms: int
+    format: str = FORMAT
+
+
+def public_health(health: Health) -> PublicHealth:
+    """What of it is for those who show no admin token."""
+    return PublicHealth(
+        health.ready, health.status, health.mode, health.connected, health.uptime_ms
+    )
+
+
 class _NotDoneError(Exception):
     """Some of what was asked for was not done."""
 
@@ -79,6 +99,7 @@ class _NotDoneError(Exception):
 
 def admin_app(operator: Operator, state: AppState, receiver: Receiver) -> Litestar:
     """The admin application, to be put behind a `Guard` with `OPEN_PATHS`, and `with_events`."""
+    state = msgspec.structs.replace(state, public=public_health)
     app = make_app("gatesync gateway", _HANDLERS, state, _explain)
     app.state.operator = operator
     app.state.receiver = receiver

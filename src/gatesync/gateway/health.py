@@ -1,6 +1,6 @@
 """What a node says of itself: how far it is with each label, what is wrong, how old its proof is.
 
-`Health` is for anyone who asks (`/health/ready`) and says how many; `GatewayStatus` is for its
+`Health` says how many (`/health/ready`; anybody is told a little of it); `GatewayStatus` is for its
 operator and says which, and why. Metrics are made of the same numbers.
 """
 

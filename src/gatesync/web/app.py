@@ -43,12 +43,13 @@ class BusyError(Exception):
 class AppState(msgspec.Struct):
     """What health and metrics are answered from.
 
-    `ready` answers with whether the role does its work, and a document that says why;
-    `may_see_metrics` whether they are for whoever asks.
+    `ready` answers with whether the role does its work, and a document that says why; `public` is
+    what of that document anybody may see. `may_see_metrics`: whether they are for whoever asks.
     """
 
     ready: Callable[[], Awaitable[tuple[bool, Any]]]
     metrics: CollectorRegistry
+    public: Callable[[Any], Any] = lambda document: document
     may_see_metrics: Callable[[Any], bool] = lambda _who: True
 
 
@@ -73,10 +74,11 @@ def make_app(
         return {"status": "live"}
 
     @get("/health/ready")
-    async def ready() -> Response[Any]:
+    async def ready(request: Request[Any, Any, Any]) -> Response[Any]:
         """Whether the role does its work: 200 or 503, and why."""
         good, document = await state.ready()
-        return Response(document, status_code=200 if good else 503)
+        shown = state.public(document) if request.user is None else document
+        return Response(shown, status_code=200 if good else 503)
 
     @get("/metrics", sync_to_thread=False, media_type=MediaType.TEXT)
     def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
