@@ -8,6 +8,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from gatesync.engines.envoy.values import Piece, Text, Unknown, Value, text
 __all__ = ["Target", "target_of"]
 
 _METHODS: Final = frozenset(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
+_NO_LIMIT: Final = 1_000_000  # Envoy's own is 1,024; Synapse has none
 _NEVER: Final = "-1"  # an error code that no error has: WSO2's way to say "never"
 
 
@@ -100,7 +102,7 @@ def target_of(
     if kind in {"loadbalance", "failover"}:
         return _several(kind, inner, read, resolve, options)
     address = _address(kind, inner, read, to, options)
-    cluster = _cluster([[address]], options)
+    cluster = _cluster(((address,),), options)
     return Target(
         cluster=cluster,
         path=address.path,
@@ -362,11 +364,11 @@ def _several(
                 "members that differ in host and port alone",
                 element,
             )
-    weights = [_weight(each) for each in _members(element)]
+    weights = tuple(_weight(each) for each in _members(element))
     failing_over = kind == "failover" or element.get("failover", "true") == "true"
-    groups = [[each] for each in addresses] if kind == "failover" else [addresses]
+    groups = tuple((each,) for each in addresses) if kind == "failover" else (tuple(addresses),)
     return Target(
-        cluster=_cluster(groups, options, weights if kind == "loadbalance" else None),
+        cluster=_cluster(groups, options, weights if kind == "loadbalance" else ()),
         path=first.path,
         query=first.query,
         appended=not first.method,
@@ -418,8 +420,9 @@ def _weight(endpoint: etree._Element) -> int:
 # Clusters -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4_096)  # resources of an API go to the same place, and so do many APIs
 def _cluster(
-    groups: list[list[_Address]], options: Options, weights: list[int] | None = None
+    groups: tuple[tuple[_Address, ...], ...], options: Options, weights: tuple[int, ...] = ()
 ) -> Message:
     """One cluster of these members; the groups are preferred in their order."""
     every = [address for group in groups for address in group]
@@ -432,6 +435,10 @@ def _cluster(
     cluster.lb_policy = cluster_pb2.Cluster.ROUND_ROBIN
     # Where all are left out none is tried, as in Synapse; by default Envoy would panic.
     cluster.common_lb_config.healthy_panic_threshold.value = 0.0
+    limits = cluster.circuit_breakers.thresholds.add()
+    for limit in (limits.max_connections, limits.max_pending_requests, limits.max_requests):
+        limit.value = _NO_LIMIT
+    limits.max_retries.value = _NO_LIMIT
     for priority, group in enumerate(groups):
         locality = cluster.load_assignment.endpoints.add(priority=priority)
         for at, address in enumerate(group):

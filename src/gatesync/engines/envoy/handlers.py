@@ -17,7 +17,16 @@ from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.sources import Sources
 
-__all__ = ["HARMLESS_HANDLERS", "Limit", "Tiers", "cors_policy", "handlers_in", "limit_of", "tiers"]
+__all__ = [
+    "HARMLESS_HANDLERS",
+    "Limit",
+    "Tiers",
+    "api_level_policy",
+    "cors_policy",
+    "handlers_in",
+    "limit_of",
+    "tiers",
+]
 
 CORS_HANDLER: Final = "CORSRequestHandler"
 AUTHENTICATION_HANDLER: Final = "APIAuthenticationHandler"
@@ -28,6 +37,7 @@ HARMLESS_HANDLERS: Final = {
     "APIMgtLatencyStatsHandler": "measures for WSO2's analytics",
     "LatencyStatsHandler": "measures for WSO2's analytics",
     "APIMgtGoogleAnalyticsTrackingHandler": "tells Google Analytics",
+    "APIManagerCacheExtensionHandler": "keeps WSO2's own caches",
     "APILogMessageHandler": "writes a log",
     "LogsHandler": "writes a log",
     "APIStatusHandler": "tells blocked APIs, which are not published",
@@ -47,6 +57,11 @@ def handlers_in(api: etree._Element) -> list[tuple[str, etree._Element]]:
 
 def _properties(handler: etree._Element) -> dict[str, str]:
     return {each.get("name", ""): each.get("value", "") for each in handler.iterfind("{*}property")}
+
+
+def api_level_policy(handler: etree._Element) -> str:
+    """The tier of a whole API, as its authentication handler is told; empty where it has none."""
+    return _properties(handler).get("APILevelPolicy", "").strip()
 
 
 # CORS -----------------------------------------------------------------------------------------

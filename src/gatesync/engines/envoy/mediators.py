@@ -20,7 +20,9 @@ __all__ = [
     "AXIS2_IGNORED",
     "CHANGING",
     "HARMLESS",
+    "HARMLESS_CLASSES",
     "INSTEAD_OF",
+    "is_harmless",
     "why_not",
 ]
 
@@ -28,6 +30,9 @@ Read = Callable[[Reference], Value | Unknown]
 
 HARMLESS: Final = frozenset({"log", "description"})
 """Passed over: what they do, no client and no upstream sees."""
+
+HARMLESS_CLASSES: Final = frozenset({"APIMgtResponseHandler", "APIMgtFaultHandler"})
+"""Class mediators of WSO2's own, by the last part of their name, which only count."""
 
 _ENGINE: Final = "a mediation engine for this API (a gateway of another type)"
 INSTEAD_OF: Final = {
@@ -70,6 +75,14 @@ INSTEAD_OF: Final = {
     "bam": "the gateway's own metrics",
 }
 """Mediators that Envoy cannot run, each with what would work."""
+
+
+def is_harmless(element: etree._Element) -> bool:
+    """Whether a mediator is passed over."""
+    tag = tag_of(element)
+    if tag == "class":
+        return element.get("name", "").rpartition(".")[2] in HARMLESS_CLASSES
+    return tag in HARMLESS
 
 
 def why_not(tag: str) -> tuple[str, str]:

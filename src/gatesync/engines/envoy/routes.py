@@ -253,7 +253,9 @@ def _pass_on(work: _Work, pattern: Pattern, outcome: Outcome) -> None:
     assert target is not None
     action = route.route
     action.cluster = target.cluster.name
-    action.timeout.FromMilliseconds(target.timeout_ms)
+    # As Synapse's: of silence, however long an answer then takes to come through.
+    action.timeout.FromMilliseconds(0)
+    action.idle_timeout.FromMilliseconds(target.timeout_ms)
     if outcome.host:
         action.host_rewrite_literal = outcome.host
     else:

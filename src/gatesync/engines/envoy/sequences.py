@@ -23,7 +23,7 @@ from gatesync.engines.envoy.conditions import (
 from gatesync.engines.envoy.endpoints import target_of
 from gatesync.engines.envoy.expressions import Reference
 from gatesync.engines.envoy.faults import Cannot, tag_of
-from gatesync.engines.envoy.mediators import CHANGING, HARMLESS, why_not
+from gatesync.engines.envoy.mediators import CHANGING, is_harmless, why_not
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.outcomes import answered, passed_on
 from gatesync.engines.envoy.sources import Sources
@@ -93,7 +93,7 @@ class Walk:
         while todo is not None:
             element, todo = todo
             tag = tag_of(element)
-            if tag in HARMLESS:
+            if is_harmless(element):
                 continue
             try:
                 step = self._step(tag, element, todo, state)

@@ -9,7 +9,13 @@ import msgspec
 from gatesync.artifacts.model import Artifact
 from gatesync.engines.envoy.faults import Fault, Refusal
 from gatesync.engines.envoy.handlers import HARMLESS_HANDLERS
-from gatesync.engines.envoy.mediators import AXIS2, AXIS2_IGNORED, HARMLESS, INSTEAD_OF
+from gatesync.engines.envoy.mediators import (
+    AXIS2,
+    AXIS2_IGNORED,
+    HARMLESS,
+    HARMLESS_CLASSES,
+    INSTEAD_OF,
+)
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.sources import names_of
 from gatesync.engines.envoy.translation import METHODS, REFUSED_KINDS, translate
@@ -142,8 +148,8 @@ _SUPPORTED: Final = (
     ),
     (
         "`ThrottleHandler`, `APIThrottleHandler`",
-        "`productionMaxCount`, `sandboxMaxCount`; the tiers of the API's definition whose policy "
-        "(`resource_<tier>`) counts requests",
+        "`productionMaxCount`, `sandboxMaxCount`; the API's tier, or those of its definition, "
+        "whose policy (`resource_<tier>`) counts requests",
         "Each node, and each route, counts for itself. Tiers of applications and subscriptions are "
         "not looked at",
     ),
@@ -165,6 +171,10 @@ def page(counts: Iterable[Counts]) -> str:
                 ("element or handler", "what it does"),
                 [
                     *((f"`<{name}>`", "is for whoever reads logs") for name in sorted(HARMLESS)),
+                    *(
+                        (f'`<class name="...{name}"/>`', "counts for WSO2's analytics")
+                        for name in sorted(HARMLESS_CLASSES)
+                    ),
                     *((f"`{name}`", what) for name, what in HARMLESS_HANDLERS.items()),
                 ],
             ),

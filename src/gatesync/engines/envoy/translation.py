@@ -22,12 +22,13 @@ from gatesync.engines.envoy.handlers import (
     EXTENSION_HANDLER,
     HARMLESS_HANDLERS,
     THROTTLE_HANDLERS,
+    api_level_policy,
     cors_policy,
     handlers_in,
     limit_of,
     tiers,
 )
-from gatesync.engines.envoy.mediators import HARMLESS
+from gatesync.engines.envoy.mediators import is_harmless
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.patterns import Pattern, literal_path, pattern_of
 from gatesync.engines.envoy.resources import Message
@@ -285,6 +286,10 @@ class _Api:
         )
 
     def _tier(self, pattern: Pattern, methods: frozenset[str]) -> str:
+        """The tier of a resource; the API's own, which its authentication hands on, goes first."""
+        for name, handler in self._handlers:
+            if name == AUTHENTICATION_HANDLER and (level := api_level_policy(handler)):
+                return level
         found = {tier for each in methods if (tier := self._tiers.get((pattern.text, each)))}
         if len(found) > 1:
             raise Cannot(
@@ -374,7 +379,7 @@ class _Api:
             mediators = self._try(element, self._sources.sequence, key or "") or []
         for each in mediators:
             tag, named = tag_of(each), each.get("key", "")
-            watches = tag in HARMLESS or (tag == "property" and each.get("scope") is None)
+            watches = is_harmless(each) or (tag == "property" and each.get("scope") is None)
             if not watches and not (tag == "sequence" and is_base_name("sequence", named)):
                 cannot = Cannot(
                     "a fault sequence that does more than log",
