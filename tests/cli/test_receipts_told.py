@@ -111,6 +111,7 @@ ONE_OF_EACH = [
     gateway("d-behind", at(6), status="ready"),
     gateway("e-held", at(7, held=3)),
     gateway("e-untrusted", at(6, untrusted="revision 7 is not signed")),
+    gateway("f-unserved", at(7), status="unserved"),
     gateway("f-lost", at(7), lost=True, silent_ms=300_000),
     gateway("g-failed", at(7, exceptions=(REFUSED,), failed=4), silent_ms=2_000),
 ]
@@ -122,6 +123,7 @@ def test_the_worst_stand_first_with_the_reason() -> None:
     assert {row.state: row.why for row in rows} == {
         "failed": "api Menu 1.0.0: no (attempt 2, next in 7.0 s), and 3 more",
         "lost": "not heard since 2023-11-14 22:13:20 UTC (5 min)",
+        "unserved": "what serves its artifacts is away or behind; /health/ready says why",
         "untrusted": "revision 7 is not signed",
         "held": "3 removals wait for labels confirm",
         "behind": "the head is at 7",
@@ -135,7 +137,7 @@ def test_a_summary_counts_each_gateway_once_by_its_worst_label() -> None:
     both = gateway("both", at(7), at(1, "M"), at(7, "N", held=1))
     heads = [Head(label, "e", 7) for label in ("L", "M", "N")]
     assert summary_of(gateway_rows([both], heads)) == "1 gateway, 1 held"
-    assert summary_of(gateway_rows(ONE_OF_EACH, heads)).startswith("8 gateways, 1 failed, 1 lost,")
+    assert summary_of(gateway_rows(ONE_OF_EACH, heads)).startswith("9 gateways, 1 failed, 1 lost,")
 
 
 @given(st.permutations(ONE_OF_EACH))

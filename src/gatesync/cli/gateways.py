@@ -25,7 +25,7 @@ __all__ = ["GatewayRow", "gateway_rows", "show_gateways", "summary_of"]
 
 WATCH_SECONDS: Final = 1.0
 STATES: Final = (
-    *("failed", "lost", "untrusted", "held", "behind", "starting", "stale", "in step"),
+    *("failed", "lost", "unserved", "untrusted", "held", "behind", "starting", "stale", "in step"),
 )
 """From the one that needs somebody to look to the one that does not."""
 
@@ -105,6 +105,11 @@ def _state(node: NodeStatus, label: LabelReport, head: Head | None) -> tuple[str
         others = max(label.failed, len(label.exceptions)) - 1
         more = f", and {others} more" if others else ""
         return "failed", _failure(label.exceptions[0], node.silent_ms) + more
+    if node.status == "unserved":
+        return (
+            "unserved",
+            "what serves its artifacts is away or behind; /health/ready says why",
+        )
     if label.untrusted:
         return "untrusted", label.untrusted
     if label.held:

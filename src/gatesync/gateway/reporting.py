@@ -5,7 +5,7 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -25,7 +25,7 @@ from gatesync.events.messages import (
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.informer import Informer
 from gatesync.gateway.pacing import Pace
-from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of
+from gatesync.gateway.staleness import StalenessRule, is_stale, readiness_of, unserved
 
 __all__ = ["Reporter", "inventory_of"]
 
@@ -180,9 +180,16 @@ class Reporter:
             labels=tuple(self._label(label) for label in labels),
             leaving=leaving,
             verification=inventory,
-            status=readiness_of(informer.ready, ages, self._rule).status,
+            status=self._status(ages),
             mode=informer.mode,
         )
+
+    def _status(self, ages: Mapping[str, float | None]) -> str:
+        readiness = readiness_of(self.informer.ready, ages, self._rule)
+        serving = self.informer.deployment.serving
+        if readiness.ready and serving is not None and not serving.state().ready:
+            readiness = unserved(serving.state().why)
+        return readiness.status
 
     def _age(self, label: str) -> float | None:
         """Seconds since the label's last proof; None where there was none yet."""

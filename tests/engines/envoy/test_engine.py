@@ -11,11 +11,13 @@ import pytest
 
 from gatesync.engines.engine import Deployable, EngineError
 from gatesync.engines.envoy import engine as engine_module
+from gatesync.engines.envoy.admin import open_admin
+from gatesync.engines.envoy.engine import EnvoyEngine
 from gatesync.engines.envoy.resources import SCOPE
 from gatesync.engines.envoy.versions import Change, resource_of
 from tests.contracts.engine import deploy, deployable
 from tests.contracts.saves import id_of
-from tests.engines.envoy.handmade import scope
+from tests.engines.envoy.handmade import HandmadeNode, read, scope
 from tests.engines.envoy.load import load, upstream
 from tests.engines.envoy.running import TIMEOUT, Running, running
 from tests.servers.gatesync import free_ports
@@ -200,6 +202,22 @@ async def test_what_is_deployed_while_envoy_is_away_fails_and_is_asked_for_when_
         assert await envoy.get(path("ham")) == (200, "ham")
         await deploy(envoy.engine, api("menu", text="newer"))
         assert await envoy.get(path("menu")) == (200, "newer")
+
+
+async def test_what_a_start_accepted_and_envoy_never_took_is_not_said_to_be_served() -> None:
+    again: asyncio.Queue[Collection[str]] = asyncio.Queue()
+    async with open_admin("127.0.0.1:1") as admin:
+        engine = EnvoyEngine(HandmadeNode(1), admin, answer_seconds=0.05, held_back=True, read=read)  # type: ignore[arg-type]
+        engine.on_back = again.put
+        running = asyncio.create_task(engine.run())
+        await deploy(engine, api("menu"))
+        await engine.started(proven=True)
+        async with asyncio.timeout(TIMEOUT):
+            assert await again.get() == {id_of("menu")}
+        with pytest.raises(EngineError, match="Envoy did not acknowledge it in time"):
+            await engine.apply([api("menu")], ())
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_drift_is_found_and_mended(envoy: Running) -> None:

@@ -85,7 +85,8 @@ class EnvoyEngine:
         self._drifted: frozenset[str] = frozenset()
         self._target: dict[str, dict[str, Resource]] = {each: {} for each in TYPE_URLS}
         self._owners: dict[tuple[str, str], frozenset[str]] = {}
-        self._owed: set[str] = set()
+        self._owed: set[str] = set()  # failed, and to be deployed again when Envoy is back
+        self._unserved: set[str] = set()  # accepted at the start, and not acknowledged since
         self._lock = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._connected = asyncio.Event()
@@ -137,9 +138,12 @@ class EnvoyEngine:
             return
         self._known, self._proven = True, self._proven or proven
         self._stirred.set()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._answer_seconds):
                 await self._until_in_step()
+        except TimeoutError:  # what was accepted before is not served: let it be known
+            self._unserved.update(self._served)
+            self._stirred.set()
 
     async def look(self) -> None:
         """See `Serving.look`: compares with Envoy's `config_dump`."""
@@ -203,6 +207,9 @@ class EnvoyEngine:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
+            unserved, self._unserved = self._unserved, set()
+            if unserved and self.on_back is not None:
+                await self.on_back(unserved)
             try:
                 async with self._lock:
                     again = await self._catch_up()
