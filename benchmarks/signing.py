@@ -17,10 +17,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -100,12 +100,13 @@ async def _publishing(folder: Path, options: argparse.Namespace) -> None:
             for name, signer in (("without", None), ("with", SIGNER))
         ]
         for way, at_once in (("one by one", 1), ("many at once", options.at_once)):
-            pairs = []
+            pairs: list[tuple[_Taken, _Taken]] = []
             for number in range(options.rounds + 1):
                 order = committers if number % 2 else committers[::-1]
                 taken = {id(each): await each.publish(options, at_once) for each in order}
-                pairs.append([taken[id(each)] for each in committers])
-            without, signed = (statistics.median(each) for each in zip(*pairs[1:], strict=True))
+                pairs.append((taken[id(committers[0])], taken[id(committers[1])]))
+            pairs = pairs[1:]
+            without, signed = (_median(each) for each in zip(*pairs, strict=True))
             print_result(
                 "signing",
                 what="publish",
@@ -113,18 +114,36 @@ async def _publishing(folder: Path, options: argparse.Namespace) -> None:
                 changes=options.changes,
                 at_once=at_once,
                 rounds=options.rounds,
-                per_second_without=round(1 / without),
-                per_second_with=round(1 / signed),
-                added_us=round((signed - without) * 1e6, 1),
-                ratio=round(statistics.median(b / a for a, b in pairs[1:]), 3),
+                per_second_without=round(1 / without.seconds),
+                per_second_with=round(1 / signed.seconds),
+                ratio=round(statistics.median(b.seconds / a.seconds for a, b in pairs), 3),
+                cpu_us_without=round(without.cpu_seconds * 1e6, 1),
+                cpu_us_with=round(signed.cpu_seconds * 1e6, 1),
+                cpu_ratio=round(
+                    statistics.median(b.cpu_seconds / a.cpu_seconds for a, b in pairs), 3
+                ),
             )
-    without, signed = (each.bytes() / each.published for each in committers)  # closed, one file
+    sizes = [each.bytes() / each.published for each in committers]  # closed, one file
     print_result(
         "signing",
         what="store",
         changes=committers[0].published,
-        bytes_each_without=round(without),
-        bytes_each_with=round(signed),
+        bytes_each_without=round(sizes[0]),
+        bytes_each_with=round(sizes[1]),
+    )
+
+
+class _Taken(NamedTuple):
+    """What one change took, on the clock and on a CPU."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def _median(rounds: Sequence[_Taken]) -> _Taken:
+    return _Taken(
+        statistics.median(each.seconds for each in rounds),
+        statistics.median(each.cpu_seconds for each in rounds),
     )
 
 
@@ -150,8 +169,8 @@ class _Committing:
         await asyncio.wait([self._task])
         await self._stack.aclose()
 
-    async def publish(self, options: argparse.Namespace, at_once: int) -> float:
-        """Publish new artifacts, so many waiting at a time; answers with the seconds of each."""
+    async def publish(self, options: argparse.Namespace, at_once: int) -> _Taken:
+        """Publish new artifacts, so many waiting at a time; answers with what each took."""
         first, last = self.published, self.published + options.changes
         items = {number: _publish(number, options.size) for number in range(first, last)}
         numbers = iter(items)
@@ -162,13 +181,13 @@ class _Committing:
                 answer = await self._committer.submit(request)
                 assert isinstance(answer, SaveOutcome)
 
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(at_once):
                 tasks.create_task(client())
         self.published = last
-        seconds = time.perf_counter() - began
-        return seconds / len(items)
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+        return _Taken(seconds / len(items), cpu_seconds / len(items))
 
     def bytes(self) -> int:
         """Of the store's files."""
