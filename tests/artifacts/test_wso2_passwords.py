@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatesync.artifacts.canonical import encode
+from gatesync.artifacts.description import describe
 from gatesync.artifacts.errors import ProblemsError
+from gatesync.artifacts.model import Artifact, Identity, Part
+from gatesync.artifacts.passwords import plaintext_passwords
 from gatesync.artifacts.wso2 import Wso2Artifact, artifact_from_wso2, wso2_json
 
 pytestmark = pytest.mark.fast
@@ -144,3 +147,37 @@ def test_wherever_it_stands_it_is_gone(tree: Any, password: str) -> None:
     whole = json.dumps(found.artifact.extra, ensure_ascii=False)
     assert password not in whole
     assert bool(found.secrets) == ("PASSWORD" in whole)
+
+
+@pytest.mark.parametrize(
+    ("extra", "places"),
+    [
+        ({"password": HUSH}, ["extra.password"]),
+        ({"a": [{"name": "n", "PassWord": HUSH}, {"password": 12}]}, ["extra.a.n.PassWord"]),
+        ({"a": {"password": {"password": HUSH}}}, ["extra.a.password.password"]),
+        ({"password": f"$secret{{x}}{HUSH}"}, ["extra.password"]),
+        ({"password": "$secret{x}", "b": {"password": "", "Password": None}}, []),
+        ({"schema": {"password": {"type": "string"}}, "passwords": HUSH}, []),
+    ],
+)
+def test_what_comes_in_our_own_form_with_a_password_is_refused(
+    extra: dict[str, Any], places: list[str]
+) -> None:
+    part = Part("sequence", "s", "sequences/s.xml", b'<sequence name="s"/>')
+    artifact = Artifact(Identity("t", "sequence", "s", ""), "id", (part,), extra)
+    if not places:
+        describe(artifact)
+        return
+    with pytest.raises(ProblemsError) as refused:
+        describe(artifact)
+    told = "".join(traceback.format_exception(refused.value)) + repr(refused.value.problems)
+    assert HUSH not in told
+    for place in places:
+        assert f"{place}: a password in plain text; write $secret{{alias}} in its place" in told
+
+
+def test_extra_without_end_is_looked_through() -> None:
+    deep: dict[str, Any] = {"password": HUSH}
+    for _ in range(10_000):
+        deep = {"a": deep}
+    assert len(list(plaintext_passwords(deep, ""))) == 1

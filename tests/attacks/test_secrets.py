@@ -22,7 +22,7 @@ from sqlalchemy import URL, make_url
 
 from gatesync.artifacts.compression import decompress
 from gatesync.artifacts.errors import FormatError
-from tests.servers.gatesync import LABEL, Place, ask, sequence_xml, until
+from tests.servers.gatesync import LABEL, Place, ask, document, publishing, sequence_xml, until
 from tests.servers.postgresql import PostgresqlProcess
 from tests.web.certificates import LOOPBACK, Authority
 
@@ -214,6 +214,10 @@ class Cluster:
             body = {"labels": [LABEL], "remove": ["x"]}
             self.ask(401, url, "/v1/changes", method="POST", body=body, headers=basic)
             self.ask(401, url, "/v1/events", method="POST", body=b"x", headers=basic)
+        hidden = {"security": {"password": self.secrets["credential in an artifact"]}}
+        body = publishing(document("with-a-password", extra=hidden))
+        mine = self.one.operator
+        self.ask(400, self.one.publisher, "/v1/changes", method="POST", body=body, token=mine)
         mine = self.secrets["token in a URL"]
         host = self.one.publisher.partition("//")[2]
         self.command(2, "labels", "--publisher", f"https://user:{mine}@{host}")

@@ -14,6 +14,7 @@ from gatesync.artifacts.base import is_base_name
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.model import Artifact, Part
 from gatesync.artifacts.names import check_name
+from gatesync.artifacts.passwords import plaintext_passwords
 from gatesync.artifacts.planning import Claim, Reference, claim_key
 from gatesync.artifacts.references import Key, also_serves_as, keys_of, why_unchecked
 from gatesync.artifacts.routes import Endpoint, Resource, endpoints_of, handlers_of, resources_of
@@ -63,7 +64,7 @@ def describe(artifact: Artifact) -> Description:
         ProblemsError: with every fault, each with the artifact, the file and the line.
     """
     refused = _refused_by_check(artifact)
-    problems: list[Problem] = []
+    problems = list(plaintext_passwords(artifact.extra, "extra"))
     files: list[_File] = []
     for part in artifact.parts:
         if part.role == "policy":  # any bytes: execution plans have a language of their own

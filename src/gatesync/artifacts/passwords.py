@@ -6,11 +6,12 @@ places, never what stood there.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from gatesync.artifacts.errors import Problem
 
-__all__ = ["Passwords"]
+__all__ = ["Passwords", "plaintext_passwords"]
 
 _REFERENCE: Final = re.compile(r"\$secret\{[^{}]+\}")
 _NO_ALIAS: Final = re.compile(r"[{}]|[^ -~\xa1-\U0010ffff]")  # braces and controls
@@ -66,6 +67,32 @@ class Passwords:
             reason = f"another password has the alias {alias!r} too; give each its own 'alias'"
             raise Problem(reason, where=place)
         return f"$secret{{{alias}}}"
+
+
+def plaintext_passwords(value: Any, place: str) -> Iterator[Problem]:
+    """A problem for each password in this JSON that is neither a reference nor empty.
+
+    For what comes in a form that `Passwords` does not read: to replace one would change the
+    digest that its sender gave it.
+    """
+    waiting = [(value, place)]
+    while waiting:
+        each, where = waiting.pop()
+        if isinstance(each, list):
+            waiting += [(inner, _inside(where, _entry_name(inner))) for inner in each]
+        elif isinstance(each, dict):
+            for member, inner in each.items():
+                inside = _inside(where, member)
+                if member.lower() == "password" and _is_plaintext(inner):
+                    reason = "a password in plain text; write $secret{alias} in its place"
+                    yield Problem(reason, where=inside)
+                waiting.append((inner, inside))
+
+
+def _is_plaintext(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value) and not _REFERENCE.fullmatch(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _entry_name(entry: Any) -> str:
