@@ -337,7 +337,8 @@ def _address(port: int) -> dict[str, Any]:
 @contextmanager
 def _process(command: list[str], folder: Path) -> Iterator[int]:
     with (folder / "others.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        # In a session of its own, as a gateway's Envoy is: Linux shares cores out by sessions.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         yield process.pid
     finally:
