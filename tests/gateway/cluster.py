@@ -107,7 +107,7 @@ class Link:
         self.answered = 0  # perhaps not back yet
         self.contents_asked = 0
         self.forbidden: set[str] = set()  # labels that the node's token may not read
-        self.signs_heads = True  # as a publisher's HTTP does; a database that is read does not
+        self.signs_heads = True  # as a publisher's HTTP does, if it has a key
         self.lies: dict[str, Callable[[Any], Any]] = {}  # by question: what an answer becomes
         self._cluster = cluster
         self._random = random.Random(seed)

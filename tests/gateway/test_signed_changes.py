@@ -110,14 +110,14 @@ async def test_a_signed_event_is_taken_without_any_question() -> None:
         assert refused(node) == {}
 
 
-@pytest.mark.parametrize("direct", [False, True], ids=["http", "database"])
+@pytest.mark.parametrize("issued", [True, False], ids=["heads too", "heads not"])
 @in_virtual_time
-async def test_lists_and_differences_are_taken_where_they_are_signed(direct: bool) -> None:
+async def test_lists_and_differences_are_taken_where_they_are_signed(issued: bool) -> None:
     async with signed() as cluster:
         await cluster.publish("L", [publish("menu", "1"), publish("bread")], publish("ham"))
         await cluster.publish("L", remove("ham"), publish("menu", "2"))
         node = await cluster.start_node("n1", ["L"])
-        node.link.signs_heads = not direct
+        node.link.signs_heads = issued
         await until(lambda: node.serves("menu", "2") and node.serves("bread"), within=AT_ONCE)
         cluster.faults.drop = 1.0
         for number in range(3):
@@ -264,6 +264,27 @@ async def test_an_old_head_that_is_sent_again_makes_nothing_fresh() -> None:
         await until(lambda: node.agent.status().status == "ready", within=SOON)
 
 
+@pytest.mark.promise(7)
+@in_virtual_time
+async def test_heads_of_a_history_that_is_over_are_old_and_lead_to_no_question() -> None:
+    async with signed() as cluster:
+        messages = await recorded(cluster)
+        node = await in_step(cluster)
+        await cluster.publish("L", publish("menu"))
+        await until(lambda: age(node) < 1, within=SOON)
+        heads = [m for m in messages if isinstance(decode_announcement(m), HeadsAnnounced)]
+        await cluster.stop_publisher()
+        cluster.saver = MemoryStore("another epoch")
+        await cluster.start_publisher()
+        await until(lambda: node.held("L") == 1, within=SOON)
+        await asyncio.sleep(2 * RECENT_SECONDS)
+        questions = node.link.questions
+        for message in heads:
+            await cluster.broker.announce("L", message)
+        await until(lambda: refused(node) == {("head", "old"): len(heads)}, within=AT_ONCE)
+        assert node.link.questions == questions
+
+
 @pytest.mark.promise(11)
 @in_virtual_time
 async def test_a_node_that_starts_during_a_freeze_is_never_in_step() -> None:
@@ -321,7 +342,7 @@ async def test_a_forged_head_is_no_proof_and_no_hint(forge: Callable[[Any], Any]
 
 @pytest.mark.promise(11)
 @in_virtual_time
-async def test_a_database_that_is_read_gives_hints_and_no_proofs() -> None:
+async def test_what_the_store_says_of_heads_unsigned_are_hints_and_no_proofs() -> None:
     async with signed() as cluster:
         cluster.faults.drop = 1.0
         await cluster.publish("L", publish("menu"))
@@ -532,6 +553,27 @@ async def test_an_old_list_is_refused_and_a_restored_backup_is_not() -> None:
         await cluster.start_publisher()
         await until(lambda: node.serves("menu", "1"), within=2 * RECENT_SECONDS)
         assert node.serves("bread")
+
+
+@pytest.mark.promise(6)
+@in_virtual_time
+async def test_a_head_that_was_signed_long_ago_takes_no_list_back() -> None:
+    async with signed() as cluster:
+        messages = await recorded(cluster)
+        await cluster.publish("L", publish("menu", "1"))
+        node = await in_step(cluster)
+        await asyncio.sleep(SOON)
+        old, known = backup_of(cluster.memory), len(messages)
+        cluster.faults.drop = 1.0
+        node.link.up = False
+        _, event = await saved_by(cluster.memory, SIGNER, publish("menu", "2"))
+        await cluster.broker.announce("L", event)
+        await until(lambda: node.serves("menu", "2"), within=AT_ONCE)
+        await asyncio.sleep(2 * RECENT_SECONDS)
+        assert len(messages) == known + 1
+        cluster.replica, node.link.signs_heads, node.link.up = old, False, True
+        await until(lambda: refused(node).get(("list", "old")), within=2 * RECENT_SECONDS)
+        assert node.serves("menu", "2")
 
 
 @pytest.mark.promise(6)
