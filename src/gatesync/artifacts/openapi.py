@@ -248,7 +248,7 @@ class _Making:
                 scheme = resolved(self.document, target)
             if not isinstance(scheme, dict):
                 continue
-            if scheme.get("type") in _OAUTH or str(scheme.get("scheme")).lower() == "bearer":
+            if str(scheme.get("type")) in _OAUTH or str(scheme.get("scheme")).lower() == "bearer":
                 return True
         return False
 

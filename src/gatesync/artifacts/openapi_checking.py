@@ -55,7 +55,7 @@ def faults_in(document: Any, version: str) -> list[Fault]:
     if not faults:  # what follows relies on the document's form
         found = (each for each in _references(document) if not _leads_somewhere(document, each))
         faults = [
-            Fault(each.pointer, f"{each.target!r} leads to nothing in this document")
+            Fault(each.pointer, f"{each.target[:120]!r} leads to nothing in this document")
             for each in islice(found, _MOST)
         ]
     return list(dict.fromkeys(faults))
@@ -88,6 +88,8 @@ def _faults_of(error: ValidationError) -> list[Fault]:
         reason = f"{names}: OpenAPI has no such member here; take it out, or call it x-..."
     elif isinstance(kind, ValidationErrorKind.Not):
         reason = "it is not allowed here"
+    elif isinstance(kind, ValidationErrorKind.OneOfMultipleValid):
+        reason = "it has members of several forms, of which it must have one"
     else:
         reason = error.message
     if len(reason) > _LONGEST:

@@ -33,6 +33,7 @@ __all__ = [
 
 MAX_DEPTH: Final = 100  # of mappings and lists within each other
 MAX_VALUES: Final = 1_000_000  # what an alias stands for counts each time
+_LONGEST: Final = 200  # characters of what is quoted
 MOST_TOLD: Final = 20  # faults of one document; who mends those sees the others
 
 Pointer = tuple[str, ...]
@@ -59,11 +60,15 @@ def problems_of(content: bytes, faults: Sequence[Fault]) -> list[Problem]:
     problems = []
     for pointer, reason in told:
         known = (lines[pointer[:end]] for end in _ends(pointer) if pointer[:end] in lines)
-        text = f"{pointer_text(pointer)}: {reason}" if pointer else reason
+        text = f"{_cut(pointer_text(pointer))}: {reason}" if pointer else reason
         problems.append(Problem(text, line=next(known, 0)))
     if len(faults) > MOST_TOLD:
         problems.append(Problem("and more of the kind"))
     return problems
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _ends(pointer: Pointer) -> range:
@@ -132,7 +137,7 @@ def _read_json(text: str) -> Any:
         raise Problem(f"not JSON: {_BYTE.sub('', str(error))}", line=line) from None
     except FormatError as error:
         _Events(text).read()  # this one says the line
-        raise Problem(str(error)) from None
+        raise Problem(_cut(str(error))) from None
     except RecursionError:
         raise Problem(_TOO_DEEP) from None
     _check_depth(value)
@@ -264,7 +269,7 @@ class _Events:
             reason = "merge keys '<<' are not YAML 1.2; write the members themselves"
             raise Problem(reason, line=_line(event))
         if key in top.value:
-            raise Problem(f"{key!r} stands twice in one mapping", line=_line(event))
+            raise Problem(f"{_cut(key)!r} stands twice in one mapping", line=_line(event))
         if event.anchor:
             self._anchors[event.anchor] = key, 1, 0
         top.key = key
@@ -277,7 +282,7 @@ class _Events:
         self._expect_value(event)
         found = self._anchors.get(event.anchor)
         if found is None:
-            reason = f"*{event.anchor} stands for nothing that ends before it"
+            reason = f"*{_cut(event.anchor)} stands for nothing that ends before it"
             raise Problem(reason, line=_line(event))
         value, count, height = found
         self._count += count
@@ -341,7 +346,7 @@ def _scalar(event: Any) -> Any:
 
 
 def _tagged(event: Any) -> Problem:
-    return Problem(f"the tag {event.tag!r} is not accepted; take it out", line=_line(event))
+    return Problem(f"the tag {_cut(event.tag)!r} is not accepted; take it out", line=_line(event))
 
 
 def _line(event: Any) -> int:

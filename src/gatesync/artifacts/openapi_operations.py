@@ -23,6 +23,7 @@ METHODS: Final = ("get", "post", "put", "delete", "patch", "head", "options")
 
 _ALL_METHODS: Final = (*METHODS, "trace")
 _FURTHEST: Final = 10  # references from one path item to the next
+_PATH_ITEM: Final = re.compile(r"#/(?:paths/~1|components/pathItems/)[^/]*")
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def operations_of(document: dict[str, Any], faults: list[Fault]) -> list[Operati
         pattern = _pattern(path)
         same = seen.setdefault(_HOLE.sub("{}", pattern), path)
         if same != path:
-            faults.append(Fault(pointer, f"is the same as {same!r}; keep one of them"))
+            faults.append(Fault(pointer, f"is the same as {same[:120]!r}; keep one of them"))
             continue
         found = _path_item(document, item, pointer, faults)
         operations += _operations(document, found, path, pattern, faults)
@@ -85,42 +86,41 @@ def _operations(
 
 
 def _path_item(
-    document: dict[str, Any], item: Any, pointer: Pointer, faults: list[Fault]
+    document: dict[str, Any], item: dict[str, Any], pointer: Pointer, faults: list[Fault]
 ) -> dict[str, Any]:
     """The path item, or what it refers to within the document; what stands beside that wins."""
     merged: dict[str, Any] = {}
     for _ in range(_FURTHEST):
-        if not isinstance(item, dict):
-            break
         merged = item | merged
         target = item.get("$ref")
         if not isinstance(target, str):
             return merged
-        if not target.startswith("#"):
-            reason = f"{target!r} is another document, and no other is read; put the path item here"
-            faults.append(Fault((*pointer, "$ref"), reason))
-            return merged
-        try:
-            item = resolved(document, target)
-        except LookupError:
+        if not _PATH_ITEM.fullmatch(target):
             break
-    faults.append(Fault((*pointer, "$ref"), "leads to no path item"))
-    return merged
+        item = resolved(document, target)
+    reason = (
+        f"{str(item.get('$ref'))[:120]!r} is no path item of this document, and no other is read"
+    )
+    faults.append(Fault((*pointer, "$ref"), f"{reason}; write it here"))
+    return {}
 
 
 # Paths ----------------------------------------------------------------------------------------
 
 _HOLE: Final = re.compile(r"\{[^{}]*\}")
 _VARIABLE: Final = re.compile(r"\{[A-Za-z_][A-Za-z0-9_.-]*\}")
+_LONGEST: Final = 2_000  # characters
 _LITERAL: Final = "/%~!$&'()*+,;=:@-._"  # what stands in paths as it is
 
 
 def _why_not(path: str) -> str:
     """Why Synapse cannot serve a path; empty if it can."""
+    if len(path) > _LONGEST:
+        return f"has {len(path)} characters; at most {_LONGEST} are allowed"
     rest = path
     for hole in _HOLE.findall(path):
         if not _VARIABLE.fullmatch(hole):
-            return f"{hole!r} is no variable for Synapse; call it {{letters_and_digits}}"
+            return f"{hole[:80]!r} is no variable for Synapse; call it {{letters_and_digits}}"
         rest = rest.replace(hole, "x", 1)
     if "{" in rest or "}" in rest:
         return "has a brace without its other half; write variables as {name}"
