@@ -4,7 +4,7 @@ It is private: whoever reaches it may stop Envoy.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -18,7 +18,6 @@ __all__ = ["Admin", "AdminError", "open_admin"]
 SECONDS: Final = 10.0  # for one answer; a dump of 10,000 APIs takes less than one
 WARM_LOOK_SECONDS: Final = 0.005
 _ACTIVE: Final = "http.gatesync.downstream_rq_active"
-_WARMING: Final = "cluster_manager.warming_clusters"
 
 
 class AdminError(Exception):
@@ -52,7 +51,8 @@ class _ClusterDump(msgspec.Struct, frozen=True):
     dynamic_warming_clusters: list[_Active] = []
 
 
-_TYPE = "type.googleapis.com/envoy.admin.v3.{}"
+class _WarmingDump(msgspec.Struct, frozen=True):
+    configs: list[_Active] = []
 
 
 class _Dumps(msgspec.Struct, frozen=True):
@@ -79,10 +79,17 @@ class Admin:
         """Requests that are being answered."""
         return await self._number(_ACTIVE)
 
-    async def until_warmed(self) -> None:
-        """Return once no cluster waits for its names to be resolved."""
-        while await self._number(_WARMING):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(WARM_LOOK_SECONDS)
+    async def until_warmed(self, clusters: Collection[str]) -> None:
+        """Return once none of these waits for its host's name to be resolved.
+
+        Others may: with a name that nobody knows that takes a long time.
+        """
+        while True:
+            body = await self._yes("GET", "/config_dump?resource=dynamic_warming_clusters")
+            found = msgspec.json.decode(body, type=_WarmingDump).configs
+            if not {each.cluster.name for each in found}.intersection(clusters):
+                return
+            await asyncio.sleep(WARM_LOOK_SECONDS)  # another process: nothing to await
 
     async def drain(self) -> None:
         """Have connections closed as their requests end."""

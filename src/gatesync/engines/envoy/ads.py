@@ -8,7 +8,15 @@ to what it does not have. Nothing is said before `deliver` is called for the fir
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
@@ -17,7 +25,7 @@ import grpc
 import structlog
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
-from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE, TYPE_URLS
+from gatesync.engines.envoy.resources import LISTENER, SCOPE, TYPE_URLS
 from gatesync.engines.envoy.versions import (
     UNKNOWN,
     Change,
@@ -128,7 +136,7 @@ class Session:
     async def deliver(
         self,
         target: Target,
-        warmed: Callable[[], Awaitable[None]],
+        warmed: Callable[[Collection[str]], Awaitable[None]],
         *,
         additive: bool = False,
         only_fresh: bool = False,
@@ -137,7 +145,7 @@ class Session:
 
         Args:
             target: everything that it should have.
-            warmed: returns once no cluster waits for its names to be resolved.
+            warmed: returns once these clusters wait for no names to be resolved.
             additive: leave what it has and this does not name.
             only_fresh: do nothing if it has something of an earlier process.
 
@@ -156,8 +164,8 @@ class Session:
             if change is None or not (change.put or type_url not in self._answered):
                 continue
             await self._send(type_url, Change(change.put))
-            if type_url == CLUSTER and any(each.waits for each in change.put.values()):
-                await warmed()
+            if waiting := [name for name, each in change.put.items() if each.waits]:
+                await warmed(waiting)
         for type_url in () if additive else reversed(TYPE_URLS):
             change = self._change(target, type_url)
             if change is not None and change.removed:

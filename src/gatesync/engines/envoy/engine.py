@@ -373,10 +373,10 @@ class EnvoyEngine:
         # promise 6: what an earlier process of this node left is removed with proof only
         return self._known and (self._proven or session.fresh)
 
-    async def _warmed(self) -> None:
+    async def _warmed(self, clusters: Collection[str]) -> None:
         with contextlib.suppress(AdminError, TimeoutError):
             async with asyncio.timeout(WARM_SECONDS):
-                await self._admin.until_warmed()
+                await self._admin.until_warmed(clusters)
 
     async def _until_in_step(self) -> None:
         while not self.state().ready:  # noqa: ASYNC110 - it is many things' doing
