@@ -17,6 +17,8 @@ from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.extra import refuse_repeated_members
 from gatesync.artifacts.folder import artifact_from_files, files_of
 from gatesync.artifacts.model import Artifact, Identity, Part
+from gatesync.artifacts.openapi import artifact_from_openapi
+from gatesync.artifacts.openapi_options import OpenApiOptions
 from gatesync.artifacts.tree import artifacts_of
 from gatesync.artifacts.wso2 import artifact_from_wso2, wso2_json
 from gatesync.artifacts.xml import parse
@@ -110,6 +112,36 @@ MENU: Final = {
     "gatesync": {"format": "gatesync.wso2/1", "extra": {"k": 1}},
 }
 
+LENDING: Final = {
+    "openapi": "3.1.0",
+    "info": {"title": "Lending", "version": "1.0"},
+    "security": [{"key": []}],
+    "paths": {
+        "/books/{isbn}": {"get": {"responses": {"200": {"$ref": "#/components/responses/book"}}}},
+        "/newest": {"$ref": "#/components/pathItems/newest"},
+    },
+    "components": {
+        "pathItems": {"newest": {"get": {}}},
+        "responses": {"book": {"description": "A book"}},
+        "securitySchemes": {
+            "key": {"$ref": "#/components/securitySchemes/token"},
+            "token": {"type": "http", "scheme": "bearer"},
+        },
+    },
+}
+SHOP: Final = b"""
+swagger: '2.0'
+info: &info {title: Shop, version: '1', x-again: [~, 1.5, 0x10, true]}
+basePath: /shop
+paths:
+  /items:
+    get:
+      description: |
+        What there is
+      responses: {200: &fine {description: It}, default: *fine}
+x-info: *info
+"""
+
 
 class Target(NamedTuple):
     """A decoder, what it refuses bytes with, and bytes that it accepts."""
@@ -151,6 +183,12 @@ def _wso2(data: bytes) -> object:
     artifact = artifact_from_wso2(data, "menu.json").artifact
     describe(artifact)
     return wso2_json(artifact)
+
+
+def _openapi(data: bytes) -> object:
+    artifact = artifact_from_openapi(data, OpenApiOptions(endpoint="https://backend")).artifact
+    describe(artifact)
+    return canonical.encode(artifact)
 
 
 def _tree(data: bytes) -> object:
@@ -221,6 +259,7 @@ TARGETS: Final = {
     "plan": Target(_plan, (*REFUSED, *MALFORMED), (msgspec.json.encode(PLAN),)),
     "folder": Target(_folder, REFUSED, (FOLDER,)),
     "wso2": Target(_wso2, REFUSED, (json.dumps(MENU).encode(),)),
+    "openapi": Target(_openapi, REFUSED, (json.dumps(LENDING).encode(), SHOP)),
     "tree": Target(_tree, REFUSED, (SEQUENCE, API)),
     "event": Target(
         _event,
