@@ -10,7 +10,7 @@ import pytest
 from gatesync.artifacts.changes import Head
 from gatesync.artifacts.signatures import Trust, TrustedKey
 from gatesync.stores.wire import AttestationsAnswer, HeadsAnswer
-from tests.servers.gatesync import Place, document, place, publishing, until
+from tests.servers.gatesync import Place, document, place, publishing, run, until
 
 pytestmark = pytest.mark.promise(8)
 
@@ -166,3 +166,8 @@ def test_what_is_wrong_or_not_allowed_is_said(cluster: Place) -> None:
         assert cluster.ask("/v1/keys/sign", method="POST", body=asked, token=token).status == 403
     assert signed_by(cluster, "Shop", Trust([key])) == {}
     assert cluster.ask("/v1/attestations?label=Empty", token=node).status == 403
+
+
+def test_the_folder_that_a_first_key_makes_is_for_its_owner_alone(tmp_path: Path) -> None:
+    assert run(tmp_path, "keys", "create").code == 0
+    assert (tmp_path / "gatesync-data").stat().st_mode & 0o777 == 0o700

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gatesync.config import as_toml, describe, encode_masked
+from gatesync.config import as_toml, describe, encode_masked, load
 from gatesync.config import secret_sources as module
 from tests.config.conftest import Reading
 
@@ -142,3 +142,16 @@ def test_config_show_tells_where_a_secret_is_and_not_what(reading: Reading) -> N
     assert 'admin_token = "***"' in shown
     encoded = msgspec.json.encode(loaded.settings, enc_hook=encode_masked).decode()
     assert "hidden" not in shown + repr(loaded) + encoded
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    section = page.partition("### Where secrets are kept")[2]
+    example = section.partition("```toml\n")[2].partition("```")[0]
+    program = private(tmp_path / "pass", "#!/bin/sh\necho $1 $2\n", 0o700)
+    config = private(tmp_path / "deployment.toml", example)
+    loaded = load(config, environ={"PATH": f"{program.parent}:{os.environ['PATH']}"})
+    assert loaded.warnings == ()
+    token = loaded.settings.gateway.admin_token
+    assert token is not None
+    assert token.reveal() == "show gatesync/admin"

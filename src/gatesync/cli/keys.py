@@ -27,6 +27,7 @@ _WHY = {
 
 def create(settings: Settings, output: Output) -> int:
     """Make a key, and print its public half for the gateways."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with recorded(settings, output, "create key", "") as recording:
         try:
             key = _folder(settings).create()
