@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -42,24 +43,24 @@ def server_of(kind: str) -> Iterator[DatabaseProcess]:
         yield process
 
 
-@contextmanager
-def gateways(folder: Path, publishers: Publishers, url: str) -> Iterator[list[Place]]:
+def gateways(folder: Path, publishers: Publishers, url: str) -> list[Place]:
     """Two that follow every label: one reads from a publisher, one from the database."""
-    nodes = []
-    try:
-        for number, publisher in enumerate(publishers.places[:2]):
-            name = f"gw{number}"
-            node = Place(folder / name, labels=LABELS, node=name, publisher=publisher.publisher)
-            nodes.append(node)
-            publisher.give_token(node, *LABELS)
-            if number:
-                with node.config.open("a") as config:
-                    config.write(f'[database.sync_runtime_artifacts_db]\nurl = "{url}"\n')
-            node.role("gateway").start()
-        yield nodes
-    finally:
-        for node in nodes:
-            node.end()
+    nodes = [
+        Place(folder / name, labels=LABELS, node=name, publisher=publisher.publisher)
+        for name, publisher in zip(("gw0", "gw1"), publishers.places, strict=False)
+    ]
+    with nodes[1].config.open("a") as config:
+        config.write(f'[database.sync_runtime_artifacts_db]\nurl = "{url}"\n')
+    return nodes
+
+
+def give_tokens(nodes: list[Place], broker: Place, publishers: Publishers) -> None:
+    """The same tokens for all, as docs/publishers.md says: the broker's users are made of them."""
+    for node in nodes:
+        broker.give_token(node, *LABELS)
+    for place in publishers.places:
+        place.data.mkdir(mode=0o700)
+        shutil.copy2(broker.data / "tokens.json", place.data)
 
 
 @pytest.mark.promise(2)
@@ -74,11 +75,15 @@ async def test_kills_lose_nothing_double_nothing_and_show_no_deadlock(
         url = stack.enter_context(server.database())
         broker = Place(tmp_path / "broker")
         stack.callback(broker.end)
-        broker.role("traffic-manager").start()
         publishers = Publishers(tmp_path, url, broker, PUBLISHERS)
         stack.callback(publishers.end)
+        nodes = gateways(tmp_path, publishers, url)
+        give_tokens(nodes, broker, publishers)
+        broker.role("traffic-manager").start()
         publishers.start()
-        nodes = stack.enter_context(gateways(tmp_path, publishers, url))
+        for node in nodes:
+            stack.callback(node.end)
+            node.role("gateway").start()
         store = await stack.enter_async_context(open_sql_store(url))
 
         kills = Kills(server, publishers)
