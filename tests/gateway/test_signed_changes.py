@@ -512,6 +512,34 @@ async def test_an_entry_that_nobody_signed_fails_alone_and_shadows_nobody() -> N
         await cluster.publish("L", publish("bread", "2"))
         await until(lambda: node.serves("bread", "2"), within=AT_ONCE)
         assert not node.informer.deployment.failed
+        assert not node.informer.verifier.doubted()
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("compacted", [False, True], ids=["difference", "list"])
+@in_virtual_time
+async def test_beside_what_nobody_signed_nothing_is_removed(compacted: bool) -> None:
+    """A label digest is a sum: with entries of their own choice anybody can have it come out."""
+    async with signed() as cluster:
+        await cluster.publish("L", publish("menu"), publish("bread"))
+        node = await in_step(cluster)
+        cluster.faults.drop = 1.0
+        node.link.up = False
+        await unsigned(cluster.memory, publish("evil"))
+        await cluster.publish("L", remove("bread"))
+        if compacted:
+            await cluster.saver.compact("L", 0)
+        cluster.faults.drop, node.link.up = 0.0, True
+        way = "list" if compacted else "delta"
+        await until(lambda: refused(node).get((way, "unsigned")), within=SOON)
+        await asyncio.sleep(RECENT_SECONDS)
+        assert node.serves("bread")
+        assert node.agent.status().labels[0].untrusted == (
+            "in label 'L' what no trusted key signed (1) stands beside what would go, or become "
+            "older (1); run `gatesync keys sign`"
+        )
+        await renew(cluster)
+        await until(lambda: node.serves("evil") and not node.serves("bread"), within=SOON)
 
 
 @pytest.mark.promise(4)
@@ -520,11 +548,13 @@ async def test_what_is_doubted_is_asked_for_again() -> None:
     async with signed() as cluster:
         await cluster.publish("L", publish("menu"), publish("bread"))
         node = await cluster.start_node("n1", ["L"])
-        node.link.lies["manifest"] = with_other("bread", context="/evil")
+        node.link.lies["attestations"] = lambda page: tuple(a for a in page if a.revision == 2)
         await until(lambda: node.informer.deployment.failed, within=AT_ONCE)
+        assert node.serves("bread")
         node.link.lies.clear()
-        await until(lambda: node.serves("bread"), within=3 * RECENT_SECONDS)
+        await until(lambda: node.serves("menu"), within=3 * RECENT_SECONDS)
         assert not node.informer.deployment.failed
+        assert not node.informer.verifier.doubted()
 
 
 @pytest.mark.promise(6)

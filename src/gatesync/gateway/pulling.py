@@ -95,6 +95,8 @@ class Puller:
         checked = await self._check("delta", log, delta.head, news)
         if checked.trust is not self._verifier.trust:
             return Decision.LIST
+        removed = {each.entry.api_id for each in delta.changes} - {each.api_id for each in news}
+        self._require_sound("delta", log, checked, {each.api_id: each for each in news}, removed)
         head = self._verifier.counted(delta.head)
         decision = log.offer_delta(delta.since, head, delta.changes)
         if decision is Decision.TAKEN:
@@ -123,6 +125,7 @@ class Puller:
             return Decision.ASK
         if checked.trust is not self._verifier.trust:
             return Decision.LIST
+        self._require_sound("list", log, checked, entries, log.entries.keys() - entries.keys())
         # A confirmation that another history brings along is to be known, so that it never counts.
         counted = self._verifier.counted(head) if continues and known is not None else head
         held = log.take_list(counted, entries, continues=continues)
@@ -176,6 +179,20 @@ class Puller:
             self._verifier.require_no_way_back(log, head, continues=False)
         except UntrustedError as error:
             raise self._refused("list", log, head, error) from error
+
+    def _require_sound(
+        self,
+        way: str,
+        log: LabelLog,
+        checked: _Checked,
+        news: Mapping[str, Entry],
+        gone: Iterable[str],
+    ) -> None:
+        """Raise `UntrustedAnswerError` where an answer is not proved as a whole after all."""
+        try:
+            self._verifier.require_sound(log, news, gone, checked.doubted)
+        except UntrustedError as error:
+            raise self._refused(way, log, checked.head, error) from error
 
     def _refused(
         self, way: str, log: LabelLog, head: Head, error: UntrustedError

@@ -14,7 +14,7 @@ proves lists is read and verified in `proving`.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -230,6 +230,29 @@ class Verifier:
             "label stands there: it is old, or of another history",
             "old",
         )
+
+    def require_sound(
+        self,
+        log: LabelLog,
+        news: Mapping[str, Entry],
+        gone: Iterable[str],
+        doubted: Collection[str],
+    ) -> None:
+        """Raise `UntrustedError` where what nobody signed stands beside what goes, or goes back.
+
+        A label digest is a sum. Whoever may put entries of their own choice into a list can make
+        it come out, so that with any of these it does not prove what a list lacks.
+        """
+        known = log.entries
+        chosen = [k for k in doubted if k not in known or known[k].digest != news[k].digest]
+        if not chosen:
+            return
+        back = [k for k, each in news.items() if k in known and each.revision < known[k].revision]
+        if lost := len(known.keys() & set(gone)) + len(back):
+            raise UntrustedError(
+                f"in label {log.label!r} what no trusted key signed ({len(chosen)}) stands beside "
+                f"what would go, or become older ({lost}); run `gatesync keys sign`"
+            )
 
     def judge(
         self, log: LabelLog, judged: Iterable[Entry], doubted: Mapping[str, str], *, whole: bool
