@@ -271,6 +271,22 @@ def is_answered_plainly(port: int) -> bool:
     return b"HTTP/1.1 200" in answer or b"PONG" in answer
 
 
+def test_a_certificate_of_another_authority_opens_no_http(cluster: Cluster) -> None:
+    """Not even with a good token, at the publisher or at a gateway's admin interface."""
+    trusts = ssl.create_default_context(cafile=str(cluster.authority.file))
+    gateway = cluster.gateways["none"].place
+    for pair in (None, cluster.stranger.issue("thief"), cluster.authority.issue("old", minutes=-1)):
+        if pair is not None:
+            trusts.load_cert_chain(*pair)
+        for url, token in (
+            (cluster.one.publisher, cluster.one.operator),
+            (gateway.gateway, gateway.admin_token()),
+        ):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                asked(url, "/health/live", trusts, token)
+    assert cluster.ask(gateway.gateway, "/v1/status", gateway.admin_token())[0] == 200
+
+
 def test_the_broker_says_nothing_before_tls_and_nothing_to_strangers(cluster: Cluster) -> None:
     greeting = broker_greets(HOST, cluster.one.broker_port)
     assert greeting["tls_required"] is True

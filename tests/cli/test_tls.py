@@ -3,6 +3,7 @@
 Certificates are rotated in tests/attacks/test_tls_rotation.py.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,7 +132,9 @@ def labels(here: Place, url: str, authority: Authority) -> Any:
     return here.run("--ca", authority.file, "labels", GATESYNC_PUBLISHER=url)
 
 
-def test_mutual_tls_lets_in_only_who_has_a_certificate(here: Place, authority: Authority) -> None:
+def test_mutual_tls_lets_in_only_who_has_a_certificate(
+    here: Place, authority: Authority, tmp_path: Path
+) -> None:
     server, client = authority.issue("server", *LOOPBACK), authority.issue("client")
     with_certificates(
         here,
@@ -148,6 +151,12 @@ def test_mutual_tls_lets_in_only_who_has_a_certificate(here: Place, authority: A
     assert refused.code == 3
     assert "only who has a certificate" in refused.err
     assert "GATESYNC_CERT" in refused.err
+
+    stranger = Authority(tmp_path / "stranger", "stranger").issue("stranger")
+    others = {"GATESYNC_CERT": str(stranger.certificate), "GATESYNC_KEY": str(stranger.key)}
+    refused = here.run("labels", **others)
+    assert refused.code == 3
+    assert re.search("does not (trust the authority of|accept) our certificate", refused.err)
 
     files = {"GATESYNC_CERT": str(client.certificate), "GATESYNC_KEY": str(client.key)}
     done = publish(here, "a.xml", **files)
