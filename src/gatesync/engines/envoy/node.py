@@ -59,9 +59,10 @@ class Node:
         for api_id in undeploy:
             touched |= self._take_out(api_id)
         refused: dict[str, str] = {}
+        coming = {each.api_id for each in deploy}
         # What others need comes first, so that a whole change finds itself complete.
         for artifact in sorted(deploy, key=lambda each: DEPLOY_ORDER[each.identity.kind]):
-            reason, scopes = self._take_in(artifact, {each.api_id for each in deploy})
+            reason, scopes = self._take_in(artifact, coming)
             touched |= scopes
             if reason:
                 refused[artifact.api_id] = reason
