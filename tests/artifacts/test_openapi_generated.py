@@ -108,9 +108,9 @@ def options(odd: bool) -> st.SearchStrategy[OpenApiOptions]:
     )
 
 
-def check(document: dict[str, Any], said: OpenApiOptions, as_yaml: bool, tenant: str) -> None:
+def check(document: dict[str, Any], said: OpenApiOptions, yaml: bool, tenant: str) -> None:
     """Make the artifact, and see that everyone takes it."""
-    text = _yaml(document) if as_yaml else json.dumps(document)
+    text = as_yaml(document) if yaml else json.dumps(document)
     artifact, _ = artifact_from_openapi(text.encode(), said, tenant=tenant)
 
     description = describe(artifact)
@@ -130,19 +130,19 @@ TENANTS = st.sampled_from(["carbon.super", "a.example"])
 
 @given(documents(odd=False), options(odd=False), st.booleans(), TENANTS)
 def test_a_sound_document_becomes_a_sound_artifact(
-    document: dict[str, Any], said: OpenApiOptions, as_yaml: bool, tenant: str
+    document: dict[str, Any], said: OpenApiOptions, yaml: bool, tenant: str
 ) -> None:
-    check(document, said, as_yaml, tenant)
+    check(document, said, yaml, tenant)
 
 
 @given(st.data(), st.booleans(), TENANTS)
 def test_an_odd_document_becomes_a_sound_artifact_or_a_problem(
-    data: st.DataObject, as_yaml: bool, tenant: str
+    data: st.DataObject, yaml: bool, tenant: str
 ) -> None:
     odd = data.draw(st.booleans())
     document, said = data.draw(documents(odd)), data.draw(options(odd=not odd))
     with suppress(ProblemsError):
-        check(document, said, as_yaml, tenant)
+        check(document, said, yaml, tenant)
 
 
 VALUES = st.recursive(
@@ -161,18 +161,18 @@ VALUES = st.recursive(
 @given(st.dictionaries(TEXT, VALUES, max_size=5))
 def test_json_is_read_as_json_and_so_is_yaml(value: dict[str, Any]) -> None:
     assert read_document(json.dumps(value).encode()) == value
-    assert read_document(_yaml(value).encode()) == value
+    assert read_document(as_yaml(value).encode()) == value
 
 
-def _yaml(value: Any, indent: str = "") -> str:
+def as_yaml(value: Any, indent: str = "") -> str:
     """As YAML in blocks, its texts in quotes as JSON has them (but for pairs of surrogates)."""
     if isinstance(value, dict) and value:
         lines = (
-            f"{indent}{_text(key)}:\n{_yaml(each, indent + ' ')}" for key, each in value.items()
+            f"{indent}{_text(key)}:\n{as_yaml(each, indent + ' ')}" for key, each in value.items()
         )
         return "".join(lines)
     if isinstance(value, list) and value:
-        return "".join(f"{indent}-\n{_yaml(each, indent + ' ')}" for each in value)
+        return "".join(f"{indent}-\n{as_yaml(each, indent + ' ')}" for each in value)
     return f"{indent}{_text(value) if isinstance(value, str) else json.dumps(value)}\n"
 
 
