@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -229,7 +229,7 @@ async def get_manifest(
     """
     check_reading(request.user, label)
     begin_pull(request, further=bool(after))
-    saver, frames = _publisher(request).saver, request.app.state.frames
+    saver = _publisher(request).saver
     at = Cursor(at_epoch, at_revision) if at_epoch else None
     at_least = Cursor(epoch, revision) if epoch else None
     head = (await saver.heads([label]))[label]
@@ -239,14 +239,28 @@ async def get_manifest(
         return msgspec.json.encode(ManifestAnswer(page)), page.head == head
 
     if at_least is None and at in (None, head.cursor):
-        # Made once for all that start at this head, whose digest tells it from other histories;
-        # and anew after a while, for a page cannot be checked alone and may be damaged.
-        period = str(time.monotonic() // PAGE_SECONDS)
-        key = ("manifest", after, str(limit), period, msgspec.json.encode(head).decode())
-        body, _ = await frames.get(key, make)
+        body = await _once(request, ("manifest", after, str(limit)), head, make)
     else:
         body, _ = await make()
     return Response(body, media_type="application/json")
+
+
+async def _once(
+    request: _Ask,
+    page: tuple[str, ...],
+    head: Head,
+    make: Callable[[], Awaitable[tuple[bytes, bool]]],
+) -> bytes:
+    """A page that is made once for all nodes that start at this head.
+
+    The head's digest tells it from other histories; and it is made anew after a while, for a page
+    cannot be checked alone and may be damaged.
+    """
+    period = str(time.monotonic() // PAGE_SECONDS)
+    key = (*page, period, msgspec.json.encode(head).decode())
+    frames: Frames = request.app.state.frames
+    body, _ = await frames.get(key, make)
+    return body
 
 
 @get("/v1/digest")
@@ -258,16 +272,27 @@ async def get_digest(
     return DigestAnswer(await _publisher(request).saver.digest_at(label, Cursor(epoch, revision)))
 
 
-@get("/v1/attestations")
+@get(
+    "/v1/attestations",
+    responses={200: ResponseSpec(AttestationsAnswer, description="a page")},
+)
 async def get_attestations(
     request: _Ask,
     label: FromQuery[str],
     after: _Revision = 0,
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_ATTESTATIONS)] = PAGE_ATTESTATIONS,
-) -> AttestationsAnswer:
+) -> Response[bytes]:
     """A page of what proves that a label's changes were signed, after a revision."""
     check_reading(request.user, label)
-    return AttestationsAnswer(await _publisher(request).saver.attestations(label, after, limit))
+    saver = _publisher(request).saver
+    head = (await saver.heads([label]))[label]
+
+    async def make() -> tuple[bytes, bool]:
+        page = await saver.attestations(label, after, limit)
+        return msgspec.json.encode(AttestationsAnswer(page)), True
+
+    body = await _once(request, ("attestations", str(after), str(limit)), head, make)
+    return Response(body, media_type="application/json")
 
 
 @get("/v1/artifacts")
