@@ -3,6 +3,7 @@
 import pytest
 
 from gatesync.artifacts.signatures import Signer, TrustedKey
+from gatesync.config import describe
 from tests.config.conftest import Reading
 
 pytestmark = pytest.mark.fast
@@ -21,6 +22,8 @@ def test_each_table_is_a_key_for_all_labels_or_for_some(reading: Reading) -> Non
         TrustedKey(SECOND.public, ("A", "B")),
     )
     assert not loaded.warnings
+    shown = {each.key: each.value for each in describe(loaded)}
+    assert shown["gatesync.trusted_keys[0].key"] == FIRST.text
 
 
 def test_without_any_nothing_is_asked_for(reading: Reading) -> None:

@@ -456,8 +456,13 @@ def with_other(name: str, **fields: Any) -> Callable[[ManifestPage], ManifestPag
 @pytest.mark.promise(6)
 @pytest.mark.parametrize(
     "lie",
-    [without("bread"), with_other("bread", digest="ab" * 32), with_other("bread", api_id="evil")],
-    ids=["left out", "swapped", "renamed"],
+    [
+        without("bread"),
+        with_other("bread", digest="ab" * 32),
+        with_other("bread", api_id="evil"),
+        lambda page: ManifestPage(replace(page.head, label="M", issue=None), page.entries),
+    ],
+    ids=["left out", "swapped", "renamed", "of another label"],
 )
 @in_virtual_time
 async def test_a_list_that_differs_from_what_was_signed_is_refused_whole(

@@ -15,16 +15,15 @@ def read_trusted_keys(reader: Reader) -> tuple[TrustedKey, ...]:
         key = table.optional("key", _public_key)
         labels = table.optional("labels", kinds.labels)
         if key is not None:
-            found.append(TrustedKey(key.public, labels or ()))
+            found.append(TrustedKey.parse(key, labels or ()))
         elif reader.lookup(table.place("key")) is None:
             table.problem("key", "is needed: a public key, as `gatesync keys list` shows it")
     return tuple(found)
 
 
-def _public_key(value: object) -> TrustedKey:
+def _public_key(value: object) -> str:
+    text = kinds.text(value).strip()
     try:
-        return TrustedKey.parse(kinds.text(value).strip())
+        return TrustedKey.parse(text).text
     except ValueError as error:
-        if isinstance(error, Invalid):
-            raise
         raise Invalid(f"cannot be used: {error}") from None
