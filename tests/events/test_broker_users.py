@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatesync.cli.broker_users import _AskedPublisher
-from gatesync.events import nats_process
+from gatesync.events import nats_process, nats_server
 from gatesync.events.access import BrokerAccess
 from gatesync.events.nats import open_nats_hub
 from gatesync.events.nats_credentials import BrokerError
@@ -20,6 +20,8 @@ from gatesync.publisher.cluster import BrokerUsersAnswer
 from gatesync.web.client import HttpClient, Response, UnreachableError
 from tests.contracts.hub import connected, logged, lost, take
 from tests.events.nodes import Node, publishers_hub
+
+RELOADED = "Reloaded server configuration"
 
 
 async def test_a_node_with_another_token_logs_in_anew_for_what_it_may_hear_then(
@@ -64,6 +66,24 @@ async def test_users_that_the_broker_does_not_take_are_told_and_tried_again(
             async with comes.hub(server.connect_url) as other:
                 await connected(other)
             assert hub.connected
+
+
+async def test_what_a_client_calls_itself_is_not_taken_for_the_brokers_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the same log, and might hide that a revocation was not taken."""
+    monkeypatch.setattr(nats_server, "RELOAD_TIMEOUT", 0.5)
+    async with run_nats_server(tmp_path, port=0) as server:
+        files, reload = server._files, [f"[1] 2026/11/22 22:00:00.000001 [INF] {RELOADED}"]
+
+        def said(mark: int) -> str:
+            return "\n".join(reload)
+
+        monkeypatch.setattr(files, "said", said)
+        assert await server.allow([Node("gw1", "L").user])
+        reload[0] = f'[1] 2026/11/22 22:00:00.000001 [ERR] authentication error - User "{RELOADED}"'
+        with pytest.raises(BrokerError, match=r"did not read .* within 0\.5 s"):
+            await server.allow([Node("gw2", "L").user])
 
 
 async def test_a_broker_that_dies_meanwhile_starts_with_the_users_of_now(tmp_path: Path) -> None:

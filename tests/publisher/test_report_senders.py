@@ -49,11 +49,14 @@ async def test_a_report_for_another_node_is_refused_counted_and_told() -> None:
     hub = InProcessHub()
     with capture_logs() as logs:
         async with listening(hub, lambda _: None) as publisher:
-            await hub.report("gw2", report("gw1"))  # forged
+            for _ in range(3):
+                await hub.report("gw2", report("gw1"))  # forged
             await hub.report("gw2", report("gw2"))
     assert {each.node for each in publisher.fleet.nodes()} == {"gw2", "last"}
-    assert publisher.refused_reports == 1
-    (told,) = (entry for entry in logs if entry["event"] == "a report was refused")
+    assert publisher.refused_reports == 3
+    refused = [entry for entry in logs if entry["event"] == "a report was refused"]
+    assert [entry["log_level"] for entry in refused] == ["warning", "debug", "debug"]
+    told = refused[0]
     assert told["node"] == "gw2"
     assert "'gw1'" in told["reason"]
 

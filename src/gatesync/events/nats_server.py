@@ -12,6 +12,7 @@ nodes there are, while it runs. Nobody may do anything else.
 import asyncio
 import contextlib
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -33,8 +34,10 @@ READY_TIMEOUT: Final = 10.0  # seconds; it takes 20 ms
 STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
 RETRY_FIRST: Final = 0.1  # seconds; the first restart is made at once
 RETRY_LONGEST: Final = 10.0  # seconds
-_RELOADED: Final = "Reloaded server configuration"
-_NOT_RELOADED: Final = "Failed to reload server configuration"
+# From the beginning of the line: further behind may stand what a client called itself.
+_LINE: Final = r"(?m)^\[\d+\] \S+ \S+ "
+_RELOADED: Final = re.compile(_LINE + r"\[INF\] Reloaded server configuration")
+_NOT_RELOADED: Final = re.compile(_LINE + r"\[ERR\] Failed to reload server configuration(.*)")
 SETTLED: Final = 5.0  # seconds; one that dies sooner is no reason to hurry
 
 log = structlog.get_logger(__name__)
@@ -241,19 +244,18 @@ class NatsServer:
         """Have the process read its configuration again. Raises `BrokerError` when it does not."""
         async with self._reloading:  # its log says what became of the last one
             process, mark = self._process, self._files.mark()
-            if process is None:  # it reads it when it starts
+            if process is None or not self.ready.is_set():  # it reads it when it starts
                 return
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGHUP)
             try:
                 async with asyncio.timeout(RELOAD_TIMEOUT):
-                    while _RELOADED not in (said := self._files.said(mark)):
+                    while not _RELOADED.search(said := self._files.said(mark)):
                         if process.returncode is not None:
                             return
-                        if _NOT_RELOADED in said:
-                            reason = said.partition(_NOT_RELOADED)[2].partition("\n")[0]
+                        if failed := _NOT_RELOADED.search(said):
                             raise BrokerError(
-                                f"the broker did not take {self._files.config}{reason}"
+                                f"the broker did not take {self._files.config}{failed[1]}"
                             )
                         await asyncio.sleep(0.01)
             except TimeoutError:

@@ -326,7 +326,7 @@ class Publisher:
         await booking.run()
 
     async def _hear_reports(self, hub: EventHub) -> None:
-        heard = 0
+        heard, told = 0, ""
         async with hub.reports() as listener:
             while True:
                 heard += 1
@@ -340,7 +340,10 @@ class Publisher:
                     self.fleet.receive(report_of(message, self._known_node), everywhere=True)
                 except FormatError as error:
                     self.refused_reports += 1
-                    _log.warning("a report was refused", node=message.node, reason=str(error))
+                    # Each is counted; a node that lies a thousand times a second fills no log.
+                    tell = _log.debug if told == message.node else _log.warning
+                    tell("a report was refused", node=message.node, reason=str(error))
+                    told = message.node
 
     async def _compact(self) -> None:
         while True:
