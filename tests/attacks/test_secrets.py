@@ -78,6 +78,11 @@ def with_debug_logs(config: str) -> str:
     return config.replace("[gatesync]\n", '[gatesync]\nlog_level = "debug"\n')
 
 
+def signs(place: Place, key_id: str) -> bool:
+    """Whether the heads of the publisher are signed by this key already."""
+    return key_id in place.ask(f"/v1/heads?label={quote(LABEL)}").body.decode()
+
+
 class Cluster:
     """A publisher with a gateway and a broker in one process, and a gateway in another."""
 
@@ -163,12 +168,12 @@ class Cluster:
         self.secrets["read token"] = self.one.create_token("read", "reader")
         self.secrets["admin token of gw1"] = self.one.admin_token()
         self.secrets["push token of gw1"] = (self.one.data / "push.token").read_text().strip()
-        told = self.one.data / "broker-credentials.json"
-        if told.exists():
-            for user, login in json.loads(told.read_text()).items():
-                for name in ("password", "seed"):
-                    if isinstance(login, dict) and login.get(name):
-                        self.secrets[f"{name} of the broker's {user}"] = login[name]
+        told = json.loads((self.one.data / "broker-credentials.json").read_text())
+        self.secrets["publishers' password at the broker"] = told["publisher"]["password"]
+        self.command(0, "keys", "create", "--config", self.one.config)
+        (key,) = (self.one.data / "keys").glob("*.json")
+        self.secrets["key that signs"] = json.loads(key.read_text())["private"]
+        until(lambda: signs(self.one, key.stem), "the publisher signs")
 
     # What people do with it.
 
@@ -347,12 +352,14 @@ def leaks(texts: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[str]:
 
 
 def _hidden_part(secret: str) -> str:
-    """Of a token of ours all but its id, which may be shown."""
-    return secret.split("_", 2)[2] if secret.startswith("gs_") else secret
+    """Of a token of ours all but its id, which may be shown; of a private key all but its kind."""
+    if secret.startswith("gs_"):
+        return secret.split("_", 2)[2]
+    return secret.removeprefix("gssk_")
 
 
 def test_no_secret_is_in_anything_that_is_shown(left: Left) -> None:
-    assert len(left.secrets) >= 17
+    assert len(left.secrets) >= 19
     assert len(left.texts) > 50
     for where in ("log of up", "log of gateway", "table gs_change"):
         assert len(left.texts[where]) > 200, where
@@ -365,7 +372,7 @@ def test_the_files_that_keep_a_secret_are_known_and_private(left: Left) -> None:
     kept: set[str] = set()
     texts: dict[str, bytes] = {}
     for path in (p for folder in left.folders for p in folder.rglob("*") if p.is_file()):
-        if path.name in KEEPING or path.name.startswith("nats-server.conf"):
+        if path.name in KEEPING or path.parent.name == "keys":
             kept.add(path.name)
             assert path.stat().st_mode & 0o077 == 0, path
         else:
