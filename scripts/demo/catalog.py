@@ -1,6 +1,7 @@
 """What the demo publishes: the examples, and APIs that it makes up, as folders of files."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -10,7 +11,16 @@ import msgspec
 from gatesync.artifacts import canonical
 from gatesync.artifacts.folder import artifact_from_files
 
-__all__ = ["EXAMPLES", "Input", "edit", "generate", "read_folder", "use_examples"]
+__all__ = [
+    "EXAMPLES",
+    "Input",
+    "edit",
+    "generate",
+    "generate_one",
+    "path_to_call",
+    "read_folder",
+    "use_examples",
+]
 
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 
@@ -45,7 +55,7 @@ _RESOURCE: Final = """\
 _ENDPOINT: Final = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <endpoint xmlns="http://ws.apache.org/ns/synapse" name="{name}--v1.0.0_APIproductionEndpoint">
-   <http uri-template="http://{host}.internal.example:8080{context}">
+   <http uri-template="http://{host}{context}">
       <timeout>
          <duration>30000</duration>
          <responseAction>fault</responseAction>
@@ -82,37 +92,59 @@ class Input(NamedTuple):
         return {"artifact": msgspec.Raw(self.content), "digest": self.digest}
 
 
-def use_examples(folder: Path) -> list[Path]:
-    """Copy the examples, so that they can be edited; answers with the copies."""
+def use_examples(folder: Path, upstream: str = "") -> list[Path]:
+    """Copy the examples, so that they can be edited; answers with the copies.
+
+    Their endpoints are at `upstream` (`HOST:PORT`) then, if that is given.
+    """
     shutil.copytree(EXAMPLES, folder)
+    for path in folder.glob("*/endpoints/*.xml") if upstream else ():
+        _write(path, re.sub(r"http://[\w.-]+:\d+", f"http://{upstream}", path.read_text()))
     return sorted(each.parent for each in folder.glob("*/artifact.toml"))
 
 
-def generate(folder: Path, count: int) -> list[Path]:
+def generate(folder: Path, count: int, upstream: str = "") -> list[Path]:
     """Write up to 100 APIs of 1 to 4 kB, the same ones each time; answers with their folders."""
     names = [(area, thing) for thing in _THINGS for area in _AREAS][:count]
-    folders = []
-    for number, (area, thing) in enumerate(names):
-        name = f"{area}{thing}API"
-        context = f"/{area.lower()}/{thing.lower()}/1.0.0"
-        resources = "".join(
-            _RESOURCE.format(
-                methods=methods, match=match, path=path.format(thing=thing.lower()), name=name
-            )
-            for methods, match, path in _MATCHES[: 1 + number % len(_MATCHES)]
+    return [
+        generate_one(folder, area, thing, number, upstream)
+        for number, (area, thing) in enumerate(names)
+    ]
+
+
+def generate_one(folder: Path, area: str, thing: str, number: int, upstream: str = "") -> Path:
+    """Write one API, the larger the higher its number modulo 5 is; answers with its folder."""
+    name = f"{area}{thing}API"
+    context = f"/{area.lower()}/{thing.lower()}/1.0.0"
+    resources = "".join(
+        _RESOURCE.format(
+            methods=methods, match=match, path=path.format(thing=thing.lower()), name=name
         )
-        made = folder / f"{name}_v1.0.0"
-        _write(made / "artifact.toml", _ARTIFACT.format(name=name))
-        _write(
-            made / "api" / f"admin--{name}_v1.0.0.xml",
-            _API.format(name=name, context=context, resources=resources),
-        )
-        _write(
-            made / "endpoints" / f"{name}--v1.0.0_APIproductionEndpoint.xml",
-            _ENDPOINT.format(name=name, host=area.lower(), context=context),
-        )
-        folders.append(made)
-    return folders
+        for methods, match, path in _MATCHES[: 1 + number % len(_MATCHES)]
+    )
+    made = folder / f"{name}_v1.0.0"
+    host = upstream or f"{area.lower()}.internal.example:8080"
+    _write(made / "artifact.toml", _ARTIFACT.format(name=name))
+    _write(
+        made / "api" / f"admin--{name}_v1.0.0.xml",
+        _API.format(name=name, context=context, resources=resources),
+    )
+    _write(
+        made / "endpoints" / f"{name}--v1.0.0_APIproductionEndpoint.xml",
+        _ENDPOINT.format(name=name, host=host, context=context),
+    )
+    return made
+
+
+def path_to_call(folder: Path) -> str:
+    """A path that its API answers a GET of; an empty string for what is no API."""
+    for path in (folder / "api").glob("*.xml"):
+        xml = path.read_text()
+        context = re.search(r' context="([^"]+)"', xml)
+        resource = re.search(r'methods="GET" (?:uri-template|url-mapping)="([^"]+)"', xml)
+        if context and resource:
+            return context[1] + re.sub(r"\{\w+\}", "1", resource[1])
+    return ""
 
 
 def edit(folder: Path, remark: str) -> None:

@@ -24,10 +24,11 @@ _SCRIPTS: Final = Path(__file__).resolve().parents[1]
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """One gateway: its label, its process, and its admin HTTP."""
+    """One gateway: its label, its process, its admin HTTP, and where its Envoy answers."""
 
     name: str
     label: str
+    envoy: str
     process: Process
     client: HttpClient
 
@@ -65,7 +66,9 @@ class Cluster:
             url = f"http://{self.layout.gateways[name]}"
             opening = open_client(url, self.layout.admin_tokens[name])
             client = await clients.enter_async_context(opening)
-            gateway = Gateway(name, label, self._process(name, "gateway", {}), client)
+            gateway = Gateway(
+                name, label, self.layout.envoys[name], self._process(name, "gateway", {}), client
+            )
             self.gateways.append(gateway)
             await gateway.process.start()
         for gateway in self.gateways:

@@ -55,17 +55,24 @@ service_url = "http://{publisher}"
 listen = "{listen}"
 token_file = "token"
 admin_token = "{admin_token}"
+engine = "envoy"
+
+[gatesync.envoy]
+listen = "{envoy}"
+threads = 1
+drain = 1000
 """
 _DATABASE: Final = "database.sync_runtime_artifacts_db"
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Addresses (`HOST:PORT`) and folders. `gateways` and `admin_tokens` are by node."""
+    """Addresses (`HOST:PORT`) and folders. `gateways`, `envoys` and `admin_tokens` are by node."""
 
     folder: Path
     broker: str
     publisher: str
     gateways: dict[str, str]
+    envoys: dict[str, str]
     admin_tokens: dict[str, str]
 
     @classmethod
@@ -74,12 +81,13 @@ class Layout(msgspec.Struct, frozen=True):
 
         `database` has the keys of the publisher's database section; none is SQLite.
         """
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(2 + len(GATEWAYS))]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(2 + 2 * len(GATEWAYS))]
         layout = cls(
             folder=folder,
             broker=addresses[0],
             publisher=addresses[1],
-            gateways=dict(zip(GATEWAYS, addresses[2:], strict=True)),
+            gateways=dict(zip(GATEWAYS, addresses[2::2], strict=True)),
+            envoys=dict(zip(GATEWAYS, addresses[3::2], strict=True)),
             admin_tokens={name: secrets.token_urlsafe(32) for name in GATEWAYS},
         )
         layout.faults.mkdir(parents=True)
@@ -120,6 +128,7 @@ class Layout(msgspec.Struct, frozen=True):
             publisher=self.publisher,
             label=GATEWAYS.get(name),
             listen=self.gateways.get(name),
+            envoy=self.envoys.get(name),
             admin_token=self.admin_tokens.get(name),
         )
         self.config(name).parent.mkdir()

@@ -41,6 +41,7 @@ class Process:
         self._log = log
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
+        self._outlived: list[psutil.Process] = []
 
     @property
     def pid(self) -> int:
@@ -72,9 +73,20 @@ class Process:
         """SIGKILL, to it and then to what it had started and outlived it."""
         await self._end(signal.SIGKILL)
 
+    async def kill_alone(self) -> None:
+        """SIGKILL to it and to nothing that it had started; that is ended by `stop`."""
+        assert self._process is not None
+        self._outlived += _children(self._process.pid)
+        self._process.kill()
+        await self._process.wait()
+
     async def stop(self) -> str:
         """SIGTERM, then SIGKILL; answers with what was not in order, or an empty string."""
+        outlived, self._outlived = self._outlived, []
         if not self.alive:
+            for each in outlived:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             return ""
         assert self._process is not None
         left = await self._end(signal.SIGTERM)

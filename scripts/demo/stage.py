@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from demo.catalog import Input, edit, read_folder
+from demo.calls import call
+from demo.catalog import Input, edit, path_to_call, read_folder
 from demo.cluster import Cluster, Gateway
 from demo.layout import LABELS
 from demo.observe import Seen, watch
@@ -20,6 +21,7 @@ from demo.verdicts import Model, Tally
 __all__ = ["DEADLINE_SECONDS", "Stage", "say"]
 
 DEADLINE_SECONDS: Final = 30.0  # what is not there by then is lost
+HTTP_OK: Final = 200
 
 
 class Stage:
@@ -29,14 +31,17 @@ class Stage:
         cluster: running.
         tally: what is counted.
         inputs: the folder with the artifacts that are published.
+        upstream: the address of what answers behind all APIs.
     """
 
-    def __init__(self, cluster: Cluster, tally: Tally, inputs: Path) -> None:
+    def __init__(self, cluster: Cluster, tally: Tally, inputs: Path, upstream: str) -> None:
         self.cluster = cluster
         self.tally = tally
         self.inputs = inputs
+        self.upstream = upstream
         self.model = Model()
         self._edits = 0
+        self._paths: dict[str, str] = {}  # what to call of an API, by api_id
 
     def edit(self, folder: Path) -> Input:
         """Change an artifact's files in a way they never were before."""
@@ -58,10 +63,19 @@ class Stage:
 
     def expect_published(self, folders: Sequence[Path]) -> list[str]:
         """Expect what these folders hold in both labels; answers with the command for that."""
-        found = [read_folder(each) for folder in folders for each in _artifacts_in(folder)]
-        self.model.publish(LABELS, {each.api_id: each.digest for each in found})
+        for folder in folders:
+            for each in _artifacts_in(folder):
+                self.expect(each)
         labels = [word for label in LABELS for word in ("--label", label)]
         return ["publish", *map(str, folders), *labels]
+
+    def expect(self, folder: Path) -> Input:
+        """Expect what one folder holds in both labels."""
+        found = read_folder(folder)
+        self.model.publish(LABELS, {found.api_id: found.digest})
+        if path := path_to_call(folder):
+            self._paths[found.api_id] = path
+        return found
 
     async def remove(self, folder: Path, label: str, *options: str) -> None:
         """`gatesync remove` of an artifact from one label; and `look`."""
@@ -92,6 +106,19 @@ class Stage:
             gateways: at whom to look; at all where none is named.
         """
         self._take(await self._watch(gateways), began)
+        await self.call(gateways)
+
+    async def call(self, gateways: Sequence[Gateway] = ()) -> None:
+        """Call each API through each gateway's Envoy; those of its label are to answer, alone."""
+        for gateway in gateways or self.cluster.gateways:
+            expected = self.model.expected(gateway.label)
+            statuses = await call(gateway.envoy, self._paths.values())
+            to_answer = {path for api_id, path in self._paths.items() if api_id in expected}
+            answered = {path for path, status in statuses.items() if status == HTTP_OK}
+            self.tally.calls += len(statuses)
+            say(f"{gateway.name}  {len(answered & to_answer)} of {len(to_answer)} APIs answer")
+            for path in sorted(to_answer ^ answered):
+                self.fail(f"{gateway.name} answers {path} with {statuses[path]}")
 
     async def _change_and_look(self, command: Sequence[str], gateways: Sequence[Gateway]) -> None:
         """Run a command and watch the gateways meanwhile, so that times are not the command's."""
@@ -102,6 +129,7 @@ class Stage:
         _tell_receipts(document, taken)
         began = time.monotonic() - (time.time() - taken / 1000) if taken else None
         self._take(watching.result(), began)
+        await self.call(gateways)
 
     async def _watch(self, gateways: Sequence[Gateway]) -> list[Seen]:
         chosen = gateways or self.cluster.gateways

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from demo.catalog import EXAMPLES, generate, use_examples
+from demo.calls import seconds_until_answered
+from demo.catalog import EXAMPLES, generate, generate_one, path_to_call, use_examples
 from demo.faults import DIE_BEFORE_EVENT, DROP_EVENTS
 from demo.layout import HEARTBEAT_SECONDS, LABELS
 from demo.observe import held_by, seconds_until_held
@@ -17,7 +18,7 @@ from demo.verdicts import judge, percentile
 from gatesync.artifacts.changes import Head
 from gatesync.stores.wire import DigestAnswer, HeadsAnswer
 
-__all__ = ["STEPS", "Step", "measure", "publish_everything"]
+__all__ = ["STEPS", "Step", "first_answers", "measure", "publish_everything"]
 
 Step: TypeAlias = Callable[..., Awaitable[None]]
 
@@ -26,8 +27,8 @@ _PIZZA: Final = "pizzashack"
 
 async def publish_everything(stage: Stage, *, generated: int = 100) -> None:
     """Publish the examples and generated APIs to both labels, with one command."""
-    use_examples(_examples(stage))
-    generate(stage.inputs / "generated", generated)
+    use_examples(_examples(stage), stage.upstream)
+    generate(stage.inputs / "generated", generated, stage.upstream)
     await stage.publish([_examples(stage), stage.inputs / "generated"], "--wait", "all")
 
 
@@ -72,15 +73,44 @@ async def measure(stage: Stage, *, edits: int = 100) -> None:
     await stage.look()
 
 
+async def first_answers(stage: Stage, *, apis: int = 20) -> None:
+    """Publish one new API after the other; measure each until every gateway answers it.
+
+    The clock starts before the publish request is sent, and stops when the last Envoy has
+    answered a call of the API with what the upstream behind it says.
+    """
+    client = stage.cluster.publisher_client
+    addresses = [each.envoy for each in stage.cluster.gateways]
+    for number in range(apis):
+        made = generate_one(stage.inputs / "new", "New", f"{number}", number, stage.upstream)
+        body = {"labels": LABELS, "publish": [stage.expect(made).item]}
+        began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(
+                seconds_until_answered(addresses, path_to_call(made), began, DEADLINE_SECONDS)
+            )
+            await client.post("/v1/changes", body, dict[str, Any])
+        if (seconds := waiting.result()) is None:
+            break  # the look below finds and counts it
+        stage.tally.publish_to_answer_ms.append(seconds * 1000)
+    taken = stage.tally.publish_to_answer_ms
+    say(
+        f"{len(taken)} new APIs in both labels, from the request until all gateways answer calls: "
+        f"p50 {percentile(taken, 50)} ms, p99 {percentile(taken, 99)} ms"
+    )
+    await stage.look()
+
+
 async def gateway_dies(stage: Stage) -> None:
     """Kill gateway-2 with SIGKILL, publish, start it again."""
     gateway = stage.cluster.gateways[1]
-    await gateway.process.kill()
-    say(f"{gateway.name} is killed; the others go on")
+    await gateway.process.kill_alone()
+    say(f"{gateway.name} is killed; the others go on, and so does its Envoy:")
+    await stage.call([gateway])
     others = [each for each in stage.cluster.gateways if each is not gateway]
     stage.edit(_examples(stage) / _PIZZA)
     await stage.publish([_examples(stage) / _PIZZA], "--wait", "1", to=others)
-    say(f"{gateway.name} is started; it kept nothing but its token and the publisher's address")
+    say(f"{gateway.name} is started, and takes its Envoy over")
     began = time.monotonic()
     await gateway.process.start()
     await stage.look(began)
@@ -177,6 +207,7 @@ STEPS: Final[tuple[Step, ...]] = (
     edit_one,
     remove_from_one_label,
     measure,
+    first_answers,
     gateway_dies,
     publisher_dies,
     broker_dies,

@@ -13,12 +13,13 @@ from typing import Final
 
 import psutil
 
+from demo.calls import upstream
 from demo.cluster import Cluster, open_cluster
 from demo.database import Database, open_database
 from demo.layout import GATEWAYS, HEARTBEAT_SECONDS, Layout
 from demo.processes import DemoError
 from demo.stage import Stage, say
-from demo.steps import STEPS, Step, measure, publish_everything
+from demo.steps import STEPS, Step, first_answers, measure, publish_everything
 from demo.verdicts import Tally
 from gatesync.web.client import AnsweredError, UnreachableError
 
@@ -28,8 +29,10 @@ _PROLOGUE: Final = f"""\
 gatesync demo: a cluster of separate processes on this machine.
 
 After each step every gateway is asked, over HTTP, for the bytes that it serves. They are hashed
-here and compared with the input files. Times count from when the publisher was asked, or from
-when a process was started. Heartbeats: each {HEARTBEAT_SECONDS:g} s here, 5 s by default."""
+here and compared with the input files. Then each API is called through each gateway's Envoy;
+behind all of them an upstream of the demo's own answers. Times count from when the publisher
+was asked, or from when a process was started. Heartbeats: each {HEARTBEAT_SECONDS:g} s here,
+5 s by default."""
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
 
@@ -100,9 +103,9 @@ async def _tell(folder: Path, tally: Tally, database: Database | None, *, quick:
     for line in _PROLOGUE.splitlines():
         say(line, 0)
     layout = Layout.make(folder, database.keys if database else {})
-    async with open_cluster(layout) as cluster:
+    async with upstream() as behind, open_cluster(layout) as cluster:
         _introduce(cluster, database, time.monotonic() - began)
-        stage = Stage(cluster, tally, folder / "input")
+        stage = Stage(cluster, tally, folder / "input", behind)
         for number, (step, options) in enumerate(_steps(quick=quick), 1):
             say()
             say(f"{number}. {(step.__doc__ or '').splitlines()[0]}", 0)
@@ -119,7 +122,11 @@ async def _tell(folder: Path, tally: Tally, database: Database | None, *, quick:
 def _steps(*, quick: bool) -> list[tuple[Step, dict[str, int]]]:
     counts: dict[Step, dict[str, int]] = {}
     if quick:
-        counts = {publish_everything: {"generated": 10}, measure: {"edits": 10}}
+        counts = {
+            publish_everything: {"generated": 10},
+            measure: {"edits": 10},
+            first_answers: {"apis": 3},
+        }
     return [(step, counts.get(step, {})) for step in STEPS]
 
 

@@ -86,6 +86,8 @@ class Tally:
         self.lost = 0
         self.failures: list[str] = []
         self.publish_to_all_ms: list[float] = []
+        self.publish_to_answer_ms: list[float] = []
+        self.calls = 0
         self.finished = False
         self._last: dict[str, bool] = {}
 
@@ -110,7 +112,7 @@ class Tally:
     def ok(self) -> bool:
         """Whether the whole story was told, and nothing in it went wrong."""
         everyone = self.in_step == self.gateways
-        measured = bool(self.publish_to_all_ms)
+        measured = bool(self.publish_to_all_ms and self.publish_to_answer_ms and self.calls)
         return self.finished and measured and everyone and not self.lost and not self.failures
 
     def document(self) -> dict[str, object]:
@@ -121,11 +123,14 @@ class Tally:
             "gateways": self.gateways,
             "in_step": self.in_step,
             "lost": self.lost,
-            "publish_to_all_ms": {
-                "p50": percentile(self.publish_to_all_ms, 50),
-                "p99": percentile(self.publish_to_all_ms, 99),
-            },
+            "calls": self.calls,
+            "publish_to_all_ms": _percentiles(self.publish_to_all_ms),
+            "publish_to_answer_ms": _percentiles(self.publish_to_answer_ms),
         }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    return {"p50": percentile(values, 50), "p99": percentile(values, 99)}
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:

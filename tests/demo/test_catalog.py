@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.catalog import EXAMPLES, edit, generate, read_folder, use_examples
+from demo.catalog import EXAMPLES, edit, generate, path_to_call, read_folder, use_examples
 from gatesync.artifacts.description import describe
 from gatesync.cli.reading import read_artifacts
 
@@ -39,3 +39,13 @@ def test_editing_changes_the_bytes_and_nothing_else(tmp_path: Path) -> None:
         assert len({before.digest, once.digest, twice.digest}) == 3
         assert len(once.content) == len(twice.content)
         assert not read_artifacts([folder], None).problems
+
+
+def test_each_api_has_a_path_that_it_answers(tmp_path: Path) -> None:
+    folders = [*use_examples(tmp_path / "examples", "127.0.0.1:9"), *generate(tmp_path / "g", 20)]
+    paths = {folder.name: path_to_call(folder) for folder in folders}
+    assert paths["gold-policy"] == ""
+    assert paths["menu"] == "/menu/2.1.0/today"
+    assert len(set(paths.values())) == len(folders)
+    endpoints = "".join(each.read_text() for each in tmp_path.glob("examples/*/endpoints/*"))
+    assert endpoints.count("http://127.0.0.1:9/") == 3

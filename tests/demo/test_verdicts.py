@@ -17,6 +17,8 @@ def finished(*verdicts: Verdict) -> Tally:
     tally = Tally(gateways=len(verdicts))
     tally.take(verdicts)
     tally.publish_to_all_ms.append(12.0)
+    tally.publish_to_answer_ms.append(13.0)
+    tally.calls = 9
     tally.finished = True
     return tally
 
@@ -68,7 +70,9 @@ def test_all_is_well_when_everyone_was_in_step_all_the_time() -> None:
         "gateways": 2,
         "in_step": 2,
         "lost": 0,
+        "calls": 9,
         "publish_to_all_ms": {"p50": 12.0, "p99": 12.0},
+        "publish_to_answer_ms": {"p50": 13.0, "p99": 13.0},
     }
 
 
@@ -77,6 +81,8 @@ def test_what_was_lost_once_is_not_forgotten_when_it_comes_later() -> None:
     tally.take([Verdict("gateway-1", 3, 2, missing=("c",))])
     tally.take([GOOD])
     tally.publish_to_all_ms.append(12.0)
+    tally.publish_to_answer_ms.append(13.0)
+    tally.calls = 9
     tally.finished = True
     assert tally.in_step == 1
     assert tally.lost == 1
@@ -91,6 +97,8 @@ def test_what_was_lost_once_is_not_forgotten_when_it_comes_later() -> None:
         lambda tally: setattr(tally, "finished", False),
         lambda tally: setattr(tally, "gateways", 2),
         lambda tally: tally.publish_to_all_ms.clear(),
+        lambda tally: tally.publish_to_answer_ms.clear(),
+        lambda tally: setattr(tally, "calls", 0),
     ],
 )
 def test_one_thing_that_is_not_as_promised_spoils_it_all(spoil: Callable[[Tally], None]) -> None:
