@@ -151,6 +151,20 @@ def test_published_is_answered_and_removed_is_not(tmp_path: Path, upstream: int)
         assert envoys_of(one) == set()
 
 
+def test_a_gateway_that_cannot_start_leaves_no_envoy(tmp_path: Path, upstream: int) -> None:
+    with place(tmp_path / "one") as one:
+        with_envoy(one)
+        text = one.config.read_text().replace(one.gateway.rpartition(":")[2], str(upstream))
+        one.config.write_text(text)
+        (one.data / "gateway.token").parent.mkdir()
+        (one.data / "gateway.token").write_text("secret")
+        (one.data / "gateway.token").chmod(0o600)
+        done = one.run("gateway", "--config", one.config)
+        assert done.code == 3
+        assert "cannot listen on" in done.err
+        assert envoys_of(one) == set()
+
+
 @pytest.mark.promise(5)
 @pytest.mark.promise(10)
 def test_neither_a_killed_gateway_nor_its_restart_costs_a_request(

@@ -56,6 +56,7 @@ class EnvoyEngine:
         on_back: called with the api_ids that failed because Envoy was away, or that it rejected
             later, to have them deployed again.
         rejections: responses that Envoy rejected.
+        known: whether everything that is to be served is known, and Envoy may be told.
     """
 
     name = "envoy"
@@ -79,7 +80,7 @@ class EnvoyEngine:
         self._process = process
         self._answer_seconds = answer_seconds
         self._read = read
-        self._known = not held_back  # everything that is to be served is in the target
+        self.known = not held_back  # everything that is to be served is in the target
         self._proven = not held_back  # and what is not in it may be taken from any Envoy
         self._served: Map[str, bytes] = Map()
         self._drifted: frozenset[str] = frozenset()
@@ -134,9 +135,9 @@ class EnvoyEngine:
 
     async def started(self, *, proven: bool) -> None:
         """See `Serving.started`."""
-        if (self._known and self._proven) or (self._known and not proven):
+        if (self.known and self._proven) or (self.known and not proven):
             return
-        self._known, self._proven = True, self._proven or proven
+        self.known, self._proven = True, self._proven or proven
         self._stirred.set()
         try:
             async with asyncio.timeout(self._answer_seconds):
@@ -164,7 +165,7 @@ class EnvoyEngine:
         if session is None:
             trouble = self._process.error if self._process is not None else ""
             return ServingState(False, trouble or self._error or "Envoy is not connected")
-        if not self._known:
+        if not self.known:
             return ServingState(False, "Envoy is not told anything before the first lists")
         if self._may_deliver(session) and session.lacks(self._target):
             return ServingState(False, self._error or "Envoy has not acknowledged everything yet")
@@ -253,7 +254,7 @@ class EnvoyEngine:
         self, offered: Mapping[str, bytes], undeploy: Collection[str]
     ) -> dict[str, str]:
         refused = await self._take_all({**dict.fromkeys(undeploy), **offered})
-        if not self._known:
+        if not self.known:
             return refused  # `started` delivers it
         try:
             await self._delivered()
@@ -371,7 +372,7 @@ class EnvoyEngine:
 
     def _may_deliver(self, session: Session) -> bool:
         # promise 6: what an earlier process of this node left is removed with proof only
-        return self._known and (self._proven or session.fresh)
+        return self.known and (self._proven or session.fresh)
 
     async def _warmed(self, clusters: Collection[str]) -> None:
         with contextlib.suppress(AdminError, TimeoutError):

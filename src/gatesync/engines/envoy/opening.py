@@ -58,8 +58,11 @@ async def open_envoy_engine(settings: Any) -> AsyncIterator[EnvoyEngine]:
         try:
             async with serve_ads(server, addresses.xds), _running(engine, process):
                 yield engine
-        except asyncio.CancelledError:  # stopped in order; whoever crashes leaves Envoy serving
-            await _stop(process, settings)
+        except BaseException as error:  # whoever crashes leaves Envoy serving
+            if isinstance(error, asyncio.CancelledError):
+                await _stop(process, settings)
+            elif process is not None and process.starts and not engine.known:
+                await process.stop(0.0)  # such as where a port is taken: it was told nothing yet
             raise
         await _stop(process, settings)
 
