@@ -6,6 +6,7 @@ be counted. The rules are tested one by one in tests/gateway/test_signed_changes
 
 import asyncio
 import base64
+import os
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -315,7 +316,8 @@ def test_an_old_list(cluster: SignedCluster, lied: Gateway, liar: Liar) -> None:
         answer["heads"] = [head if e["label"] == SHOP else e for e in answer["heads"]]
         return answer
 
-    cluster.publish("old", "1")
+    first = cluster.publish("old", "1")
+    until(lambda: lied.held().get("old") == first.changes[0].entry.digest, "the first is served")
     liar.lies = {"/v1/changes": too_old, "/v1/manifest": recorded}
     second = cluster.publish("old", "2")
     until(lambda: lied.held().get("old") == second.changes[0].entry.digest, "listed")
@@ -398,7 +400,7 @@ def test_a_retired_key(cluster: SignedCluster, main: Gateway) -> None:
     def trust(*keys: str) -> None:
         cluster.main.config.write_text(plain + trusting(*keys))
         said = main.role.said().count("other keys are trusted now")
-        main.role._process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+        os.kill(main.role.pid, signal.SIGHUP)
         until(
             lambda: main.role.said().count("other keys are trusted now") > said, "SIGHUP is heard"
         )

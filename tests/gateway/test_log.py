@@ -260,6 +260,22 @@ def test_a_difference_from_elsewhere_than_the_cursor_is_not_taken() -> None:
     assert log.offer_delta(0, history.head, ()) is Decision.OLD  # the log moved on meanwhile
     assert log.offer_delta(1, History(epoch=OTHER).head, ()) is Decision.LIST
     assert LabelLog("L").offer_delta(0, history.head, ()) is Decision.LIST
+
+
+@pytest.mark.promise(6)
+def test_a_difference_leads_forward() -> None:
+    """What it would remove by going back, or by standing still, takes a list and its proof."""
+    history = History()
+    history.publish("menu")
+    before = history.copy()
+    change = history.publish("bread").changes[0]
+    log = listed(history)
+    back = Change(Instruction.REMOVE, change.entry)
+    assert log.offer_delta(2, before.head, (back,)) is Decision.LIST
+    still = msgspec.structs.replace(before.head, revision=2)
+    assert log.offer_delta(2, still, (back,)) is Decision.LIST
+    assert log.offer_delta(2, history.head, ()) is Decision.TAKEN
+    assert agrees(log, history)
     assert agrees(log, history)
 
 

@@ -11,6 +11,7 @@ import pytest
 from gatesync.artifacts.changes import Change, ChangeSet, Entry, Instruction
 from gatesync.artifacts.planning import Publish, Remove, Renew
 from gatesync.artifacts.signatures import Signer, Trust
+from gatesync.engines.engine import Deployable
 from gatesync.events.messages import (
     ChangeAnnounced,
     HeadsAnnounced,
@@ -22,7 +23,7 @@ from gatesync.gateway.verifying import RECENT_SECONDS
 from gatesync.stores.memory import MemoryStore
 from gatesync.stores.store import ManifestPage, SaveOutcome
 from tests.contracts.saves import asked, id_of, publish, remove
-from tests.gateway.cluster import HEARTBEAT, Cluster, Node
+from tests.gateway.cluster import HEARTBEAT, Cluster, Node, WatchedEngine
 from tests.gateway.histories import backup_of
 from tests.gateway.virtual_time import in_virtual_time, until
 
@@ -297,7 +298,10 @@ async def test_a_node_that_starts_during_a_freeze_is_never_in_step() -> None:
         cluster.faults.drop = 1.0
         await asyncio.sleep(4 * RECENT_SECONDS)
         cluster.replica = old
-        node = await cluster.start_node("n1", ["L"])
+        engine = WatchedEngine()
+        left = publish("ham")  # by an earlier process; perhaps it is in what is held back
+        await engine.apply([Deployable(left.entry, left.content)], [])
+        node = await cluster.start_node("n1", ["L"], engine)
         node.link.signs_heads = False
         await until(lambda: node.serves("menu", "1"), within=1)
         for _ in range(20):
@@ -306,6 +310,9 @@ async def test_a_node_that_starts_during_a_freeze_is_never_in_step() -> None:
                 await cluster.broker.announce("L", message)
         assert node.agent.status().status == "stale"
         assert age(node) > 4 * RECENT_SECONDS
+        assert node.serves("ham")
+        cluster.replica, node.link.signs_heads, cluster.faults.drop = None, True, 0.0
+        await until(lambda: node.serves("menu", "2") and not node.serves("ham"), within=SOON)
 
 
 @pytest.mark.parametrize(
@@ -332,10 +339,11 @@ async def test_a_forged_head_is_no_proof_and_no_hint(forge: Callable[[Any], Any]
         questions, before = node.link.questions, node.informer.proofs["L"]
         later = SIGNER.head(head, head.issue.issued_at + 1_000) if head.issue else head
         forged = HeadsAnnounced((forge(later),), "p", 1, verification="v")
-        with patch.object(node.agent, "_verify") as verified:
-            await cluster.broker.announce("L", encode(forged))
-            await until(lambda: refused(node) == {("head", why): 1}, within=AT_ONCE)
-        verified.assert_not_called()  # hashing everything is nothing that anybody may ask for
+        await cluster.broker.announce("L", encode(forged))
+        await until(lambda: refused(node) == {("head", why): 1}, within=AT_ONCE)
+        # Hashing everything is nothing that anybody may ask for.
+        assert "v" not in node.agent._verified
+        assert decode_announcement(encode(forged)) == forged
         assert node.link.questions == questions
         assert node.informer.proofs["L"] == before
 
@@ -437,11 +445,11 @@ def without(name: str) -> Callable[[ManifestPage], ManifestPage]:
     return lie
 
 
-def with_other(name: str, **fields: Any) -> Callable[[ManifestPage], ManifestPage]:
+def with_other(one: str, /, **fields: Any) -> Callable[[ManifestPage], ManifestPage]:
     """A consistent list in which one entry is another."""
 
     def lie(page: ManifestPage) -> ManifestPage:
-        [before] = [each for each in page.entries if each.name == name]
+        [before] = [each for each in page.entries if each.name == one]
         entry = replace(before, **fields)
         digest = page.head.digest.remove(before.api_id, before.digest)
         head = replace(page.head, digest=digest.add(entry.api_id, entry.digest))
@@ -502,13 +510,13 @@ async def test_an_entry_that_nobody_signed_fails_alone_and_shadows_nobody() -> N
         cluster.faults.drop = 1.0
         await cluster.publish("L", publish("ham"))
         await cluster.saver.compact("L", 0)
-        node.link.lies["manifest"] = with_other("bread", context="/olives", tenant="evil")
+        node.link.lies["manifest"] = with_other("bread", context="/olives", name="olives")
         cluster.faults.drop = 0.0
         await until(lambda: node.serves("ham"), within=SOON)
         await until(lambda: node.informer.deployment.failed, within=AT_ONCE)
         [(api_id, case)] = node.informer.deployment.failed.items()
         assert api_id == id_of("bread")
-        assert "did not bring api bread" in case.reason or "did not bring" in case.reason
+        assert "did not bring" in case.reason
         assert refused(node) == {("list", "unsigned"): 1}
         for name in ("menu", "bread", "ham", "olives"):
             assert node.serves(name), name
@@ -557,9 +565,9 @@ async def test_what_is_doubted_is_asked_for_again() -> None:
         await until(lambda: node.informer.deployment.failed, within=AT_ONCE)
         assert node.serves("bread")
         node.link.lies.clear()
-        await until(lambda: node.serves("menu"), within=3 * RECENT_SECONDS)
+        await until(lambda: not node.informer.verifier.doubted(), within=3 * RECENT_SECONDS)
+        await until(lambda: node.serves("menu"), within=AT_ONCE)
         assert not node.informer.deployment.failed
-        assert not node.informer.verifier.doubted()
 
 
 @pytest.mark.promise(6)
@@ -624,6 +632,15 @@ async def test_a_confirmation_counts_where_an_operator_of_a_trusted_publisher_ga
         await cluster.saver.confirm("L", "forged")  # in the database, past the publisher
         await asyncio.sleep(2 * SOON)
         assert node.held("L") == 2
+        cluster.faults.drop = 1.0
+        for name, pulled in (("ham", "pulls"), ("olives", "lists")):
+            before = getattr(node.informer.pulse, pulled)
+            await cluster.publish("L", publish(name))
+            await until(lambda n=name: node.serves(n), within=SOON)
+            assert getattr(node.informer.pulse, pulled) > before
+            assert node.held("L") == 2, "a head that was pulled brought it along"
+            await cluster.publish("L", publish("salt"))
+            await cluster.saver.compact("L", 0)
         node.link.signs_heads = False
         cluster.faults.drop = 1.0
         await cluster.running.confirm("L")
@@ -631,7 +648,7 @@ async def test_a_confirmation_counts_where_an_operator_of_a_trusted_publisher_ga
         assert node.held("L") == 2, "nobody signed that it is the label's now"
         cluster.faults.drop = 0.0
         await until(lambda: node.held("L") == 0, within=SOON)
-        assert not node.engine.api_ids()
+        assert set(node.engine.api_ids()) == {id_of(each) for each in ("ham", "olives", "salt")}
 
 
 # Keys come and go.
