@@ -18,6 +18,7 @@ from google.protobuf import json_format
 
 from gatesync.artifacts.model import SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.synapse import artifact_from_xml
+from gatesync.engines.envoy.bootstrap import RUNTIME
 from gatesync.engines.envoy.listener import static_listener
 from gatesync.engines.envoy.node import Node
 from gatesync.engines.envoy.options import Options
@@ -175,7 +176,7 @@ def policy(name: str, text: str) -> Artifact:
 
 def bootstrap_of(node: Node) -> str:
     """A configuration that never changes, with everything of a node in it."""
-    config = bootstrap_pb2.Bootstrap()
+    config = json_format.ParseDict({"layered_runtime": RUNTIME}, bootstrap_pb2.Bootstrap())
     resources = node.resources()
     scopes = resources.of(SCOPE).values()
     config.static_resources.listeners.append(static_listener(node.options, scopes))

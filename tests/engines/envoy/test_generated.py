@@ -13,8 +13,8 @@ from gatesync.engines.envoy.node import Node
 from gatesync.engines.envoy.options import Issuer, Options
 from gatesync.engines.envoy.resources import SCOPE
 from gatesync.engines.envoy.translation import Translated, translate
-from tests.engines.envoy.grammar import api_like, apis
-from tests.engines.envoy.serving import api, bootstrap_of, validate
+from tests.engines.envoy.grammar import api_like, apis, attribute
+from tests.engines.envoy.serving import api, bootstrap_of, resource, validate
 
 BUDGET = float(os.environ.get("GATESYNC_TEST_BUDGET", "1"))
 ISSUER = Issuer("https://i", '{"keys": [{"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}]}')
@@ -111,3 +111,38 @@ def test_elements_in_any_place_are_served_or_refused(inner: str) -> None:
     whole = f"<resource><inSequence>{inner}</inSequence></resource>{inner}"
     found, _ = translate(api("/a", whole), {}.get, OPTIONS)
     assert isinstance(found, Translated | Refusal)
+
+
+HTTP = '<send><endpoint><http uri-template="http://10.0.0.1/"/></endpoint></send>'
+LONG = "/" + "/".join(["a-long-step-of-a-context"] * 9)
+
+
+def _filtered(pattern: str) -> str:
+    return f'<filter source="$trp:X"{attribute("regex", pattern)}><then/></filter>{HTTP}'
+
+
+def test_where_envoy_has_limits_it_takes_what_is_made_or_the_api_is_refused(
+    tmp_path: Path,
+) -> None:
+    words = "|".join(f"word{n}" for n in range(500))
+    big = "x" * 100_000
+    made = f"<payloadFactory><format><a>{big}</a></format></payloadFactory>"
+    ages = "<timeout><duration>9999999999999</duration></timeout>"
+    taken = [
+        api(LONG, resource(HTTP)),
+        api(f"{LONG}/two", resource(HTTP, None, f'uri-template="{LONG}/{{x}}" methods="GET"')),
+        api("/words", resource(_filtered(words))),
+        api("/often", resource(_filtered("[a-z]{1,1000}"))),
+        api("/body", resource(f"{made}<respond/>")),
+        api("/sent", resource(f"{made}{HTTP}")),
+        api("/ever", resource(HTTP.replace("/></end", f">{ages}</http></end"))),
+    ]
+    assert _said(taken, tmp_path) == ""
+    for into in (
+        _filtered("|".join(f"word{n}" for n in range(5_000))),
+        _filtered("(a{1,500}){3}"),
+        f'<property name="X" scope="transport" value="{big}"/>{HTTP}',
+        f'<property name="{big}" scope="transport" value="x"/>{HTTP}',
+    ):
+        found, _ = translate(api("/a", resource(into)), {}.get, OPTIONS)
+        assert isinstance(found, Refusal)

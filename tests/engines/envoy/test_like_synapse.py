@@ -40,7 +40,7 @@ APIS = [
                 None,
                 f'methods="GET" url-mapping="{mapping}"',
             )
-            for at, mapping in enumerate(["/*", "/a/*", "/a/b", "/a/b/c/*", "*.jsp"])
+            for at, mapping in enumerate(["/*", "/a/b", "/a/b/c/*", "*.jsp"])
         ),
     ),
     api("/to", resource('<header name="To" value="http://@UP@/there"/>' + send("<default/>"))),

@@ -7,7 +7,7 @@ others run (`gatesync gateway --print-envoy-bootstrap`).
 import json
 from typing import Any, Final
 
-__all__ = ["XDS_CLUSTER", "bootstrap", "bootstrap_json"]
+__all__ = ["RUNTIME", "XDS_CLUSTER", "bootstrap", "bootstrap_json"]
 
 XDS_CLUSTER: Final = "gatesync_xds"
 _GRPC_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -59,6 +59,7 @@ def bootstrap(node: str, xds: str, admin: str, *, cluster_metrics: bool = False)
                 }
             ]
         },
+        "layered_runtime": RUNTIME,
         "stats_config": {} if cluster_metrics else _WITHOUT_CLUSTERS,
     }
 
@@ -67,6 +68,14 @@ def bootstrap_json(document: dict[str, Any]) -> bytes:
     """As a file's content."""
     return json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
 
+
+RUNTIME: Final = {
+    "layers": [
+        {"name": "gatesync", "static_layer": {"re2.max_program_size.error_level": 1_000_000}}
+    ]
+}
+"""By itself Envoy rejects patterns of about a hundred letters, which are paths of a usual length;
+the translation limits those of others."""
 
 # The agent is on this machine: to ask for it costs nothing, and to wait costs a node its start.
 _AGAIN: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"}}

@@ -123,7 +123,7 @@ AXIS2_IGNORED: Final = frozenset(
 )
 """Of scope axis2, passed over: they speak of how Synapse itself reads and writes."""
 
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONNECTION: Final = frozenset(
     ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"]
 )

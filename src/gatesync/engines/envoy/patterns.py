@@ -26,6 +26,8 @@ STEP: Final = "([^/?]+)"
 SEVERAL: Final = "([^?]+)"
 """What a variable stands for; no query, since captures look at path and query together."""
 
+_BELOW: Final = "(?:/[^?]*)?"
+_IS_PREFIX: Final = re.compile("[^?#]+[^?#/]")  # as Envoy wants it
 _EXACT, _TEMPLATE, _WILDCARD, _DEFAULT = range(4)
 
 
@@ -44,6 +46,7 @@ class Pattern(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
     parameters: tuple[tuple[str, str | None], ...]
     variables: dict[str, Value]
+    prefix: str = ""  # where the pattern is all paths below this one, and itself
 
 
 def pattern_of(style: str, written: str, context: str) -> Pattern:
@@ -58,7 +61,8 @@ def pattern_of(style: str, written: str, context: str) -> Pattern:
         Cannot: the pattern is none that Synapse or Envoy knows.
     """
     if not style:
-        return Pattern("/*", (_DEFAULT, 0), context, f"{re.escape(context)}(?:/[^?]*)?", (), (), {})
+        regex = f"{re.escape(context)}{_BELOW}"
+        return Pattern("/*", (_DEFAULT, 0), context, regex, (), (), {}, context)
     if style == "url-mapping":
         return _mapping(written, context)
     return _template(written, context)
@@ -89,8 +93,9 @@ def _mapping(written: str, context: str) -> Pattern:
     start = re.escape(context)
     if written.startswith("/") and written.endswith("/*"):
         below = literal_path(written[:-2])
-        regex = f"{start}{re.escape(below)}(?:/[^?]*)?"
-        return Pattern(written, (_WILDCARD, -len(below)), context, regex, (), (), {})
+        regex = f"{start}{re.escape(below)}{_BELOW}"
+        prefix = context + below if _IS_PREFIX.fullmatch(context + below) else ""
+        return Pattern(written, (_WILDCARD, -len(below)), context, regex, (), (), {}, prefix)
     if written.startswith("*."):
         regex = f"{start}/[^?]*{re.escape(literal_path(written[1:]))}"
         return Pattern(written, (_WILDCARD, 1), context, regex, (), (), {})
@@ -128,7 +133,7 @@ def _template(written: str, context: str) -> Pattern:
         at = hole.end()
     last = path[at:]
     if wildcard and last.endswith("/"):
-        regex += _literal(last[:-1], written) + "(?:/[^?]*)?"
+        regex += _literal(last[:-1], written) + _BELOW
     else:
         regex += _literal(last, written) + ("[^?]*" if wildcard else "")
     if path == "/" and not wildcard:

@@ -12,6 +12,8 @@ from gatesync.engines.envoy.faults import Cannot
 __all__ = ["matches", "same_in_re2"]
 
 _MAX_REPEAT: Final = 1000  # RE2's own limit
+_MAX_SIZE: Final = 20_000  # letters, written out; RE2 takes ten times as many and more
+_REPETITION: Final = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _ESCAPED_LETTERS: Final = frozenset("dDsSwWbBtnrf")
 _IN_CLASSES: Final = _ESCAPED_LETTERS - frozenset("bB")
 _INSTEAD: Final = "a pattern of literals, classes, groups, '|', '*', '+', '?' and {n,m}"
@@ -27,6 +29,7 @@ def same_in_re2(pattern: str) -> str:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
         raise Cannot(f"the pattern {pattern!r} is not well-formed", _INSTEAD) from None
+    _check_size(pattern)
     # What stands outside of classes, and the classes, one after the other.
     at = 0
     while at < len(pattern):
@@ -79,12 +82,20 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text, re.ASCII) is not None
 
 
+def _check_size(pattern: str) -> None:
+    """RE2 writes repetitions out, one within another as often as both say together."""
+    times = 1
+    for found in _REPETITION.finditer(pattern):
+        times *= max(int(each) or 1 for each in found.groups() if each)
+    if times > _MAX_REPEAT:
+        raise _differs(pattern, f"more than {_MAX_REPEAT} repetitions in all")
+    if times * len(pattern) > _MAX_SIZE:
+        raise Cannot(f"the pattern {pattern[:40]!r}... is too large for Envoy", _INSTEAD)
+
+
 def _check_repetition(pattern: str, at: int) -> None:
-    found = re.compile(r"\{(\d+)(?:,(\d*))?\}").match(pattern, at)
-    if found is None:
+    if _REPETITION.match(pattern, at) is None:
         raise _differs(pattern, "a '{' that repeats nothing")
-    if max(int(each) for each in found.groups() if each) > _MAX_REPEAT:
-        raise _differs(pattern, f"more than {_MAX_REPEAT} repetitions")
 
 
 def _differs(pattern: str, what: str) -> Cannot:

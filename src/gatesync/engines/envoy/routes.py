@@ -57,6 +57,7 @@ __all__ = ["DIRECT_MAX_BYTES", "Filters", "empty_answer", "not_found", "prefligh
 DIRECT_MAX_BYTES: Final = 1024 * 1024  # of a body that Envoy answers by itself
 
 
+_LONGEST_HEADER: Final = 16_384  # Envoy's own limit
 _NOBODY: Final = "x-gatesync-nobody"
 
 
@@ -135,7 +136,10 @@ def _matching(
     pattern: Pattern, methods: Iterable[str], atoms: Iterable[Atom], filters: Filters
 ) -> Message:
     route = route_pb2.Route()
-    route.match.safe_regex.regex = pattern.regex
+    if pattern.prefix:
+        route.match.path_separated_prefix = pattern.prefix
+    else:
+        route.match.safe_regex.regex = pattern.regex
     route.match.headers.extend(filters.matchers)
     if allowed := sorted(methods):
         matcher = route.match.headers.add(name=":method")
@@ -392,6 +396,10 @@ def _turn_on(route: Message, name: str, config: Message) -> None:
 
 
 def _set(name: str, value: str) -> Message:
+    if len(value) > _LONGEST_HEADER:
+        raise Cannot(
+            f"the value of {name} has {len(value)} letters", f"at most {_LONGEST_HEADER} of them"
+        )
     return base_pb2.HeaderValueOption(
         header=base_pb2.HeaderValue(key=name, value=value),
         append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
