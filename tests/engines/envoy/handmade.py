@@ -1,7 +1,7 @@
 """Resources made by hand, for tests of what carries them; a translator that any bytes will do for.
 
 An artifact's content is served as it is under `/<api_id>`. Contents in JSON may say more:
-`{"scope": ..., "to": port, "dns": port, "bad": "route" | "cluster", "text": ...}`.
+`{"scope": ..., "to": port, "dns": port, "nowhere": true, "bad": "route" | "cluster", "text": ...}`.
 """
 
 import json
@@ -121,6 +121,8 @@ def scope(name: str, some: Sequence[tuple[str, dict[str, Any]]]) -> ScopedRouteC
             match = {"prefix": f"/{name}/{api_id}"}
         if "to" in said or "dns" in said:
             action: dict[str, Any] = {"route": {"cluster": f"c-{api_id}"}}
+        elif "nowhere" in said:
+            action = {"route": {"cluster": "nowhere"}}
         else:
             action = {
                 "direct_response": {"status": 200, "body": {"inline_string": said["text"] or " "}}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatesync.engines.envoy.parts import WORDS_MOST, in_parts, said
+from gatesync.engines.envoy.references import References, clusters_of
 from gatesync.engines.envoy.versions import (
     Change,
     Resource,
@@ -52,6 +53,19 @@ def test_the_name_of_a_scopes_routes_is_new_in_each_push_and_not_part_of_its_ver
 def test_only_a_cluster_with_names_to_resolve_is_waited_for() -> None:
     assert resource_of(cluster("a", {"dns": 80})).waits
     assert not resource_of(cluster("a", {"to": 80})).waits
+
+
+def test_references_are_counted_scope_by_scope() -> None:
+    references = References()
+    both = scope("menu", [("a", {"to": 1}), ("b", {"to": 2}), ("c", {"text": "direct"})])
+    assert clusters_of(both) == {"c-a", "c-b"}
+    references.put("menu", clusters_of(both))
+    references.put("bread", frozenset({"c-a"}))
+    assert references.missing("menu", {"c-a"}) == {"c-b"}
+    references.put("menu", frozenset())
+    assert references.used(["c-a", "c-b"]) == {"c-a"}
+    references.put("bread", frozenset())
+    assert references.used(["c-a"]) == set()
 
 
 @given(st.lists(st.integers().map(str), min_size=2, max_size=60, unique=True), st.data())

@@ -131,6 +131,14 @@ async def test_of_two_in_one_scope_only_the_culprit_is_refused(envoy: Running) -
     assert await envoy.get(f"/shop{path('bread')}") == (200, "bread")
 
 
+async def test_a_route_to_a_cluster_that_is_not_there_is_not_sent(envoy: Running) -> None:
+    await deploy(envoy.engine, api("menu"))
+    refused = await envoy.engine.apply([api("menu", nowhere=True), api("bread")], ())
+    assert refused == {id_of("menu"): "a route of it leads to nowhere, which is not there"}
+    assert await envoy.get(path("menu")) == (200, "menu")
+    assert await envoy.get(path("bread")) == (200, "bread")
+
+
 async def test_what_the_translator_refuses_never_reaches_envoy(envoy: Running) -> None:
     refused = await envoy.engine.apply([deployable("menu", "untranslatable"), api("bread")], ())
     assert refused == {id_of("menu"): "nobody can translate this"}

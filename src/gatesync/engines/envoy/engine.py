@@ -28,6 +28,7 @@ from gatesync.engines.envoy.metrics import EnvoyMetrics
 from gatesync.engines.envoy.node import Node
 from gatesync.engines.envoy.parts import in_parts, said
 from gatesync.engines.envoy.process import EnvoyProcess
+from gatesync.engines.envoy.references import References, clusters_of
 from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE, TYPE_URLS
 from gatesync.engines.envoy.versions import UNKNOWN, Resource, resource_of, route_table_name
 
@@ -88,6 +89,7 @@ class EnvoyEngine:
         self._owners: dict[tuple[str, str], frozenset[str]] = {}
         self._owed: set[str] = set()  # failed, and to be deployed again when Envoy is back
         self._unserved: set[str] = set()  # accepted at the start, and not acknowledged since
+        self._references = References()
         self._lock = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._connected = asyncio.Event()
@@ -327,12 +329,38 @@ class EnvoyEngine:
         for type_url, name, message in applied.changed:
             self._target[type_url][name] = resource_of(message)
             self._touch(type_url, (name,))
-        for type_url, names in applied.removed.items():
-            self._touch(type_url, names)
-            for name in names:
-                self._target[type_url].pop(name, None)
-                self._owners.pop((type_url, name), None)
-        return refused | dict(applied.refused)
+            if type_url == SCOPE:
+                self._references.put(name, clusters_of(message))
+        for type_url in (SCOPE, CLUSTER):
+            self._drop(type_url, applied.removed.get(type_url, frozenset()))
+        refused |= applied.refused
+        return refused | self._take_back_dangling(applied.changed.of(SCOPE), contents)
+
+    def _drop(self, type_url: str, names: Collection[str]) -> None:
+        used = self._references.used(names) if type_url == CLUSTER else set[str]()
+        for name in names:
+            if type_url == SCOPE:
+                self._references.put(name, frozenset())
+            if name in used:  # a fault of the translation; its requests go on being answered
+                _log.error("a cluster that is still used was to be removed", name=name)
+                continue
+            self._touch(type_url, (name,))
+            self._target[type_url].pop(name, None)
+            self._owners.pop((type_url, name), None)
+
+    def _take_back_dangling(
+        self, scopes: Iterable[str], contents: Mapping[str, bytes | None]
+    ) -> dict[str, str]:
+        """Refuse whose routes lead to clusters that are not there: Envoy would accept them."""
+        refused: dict[str, str] = {}
+        for name in scopes:
+            for cluster in self._references.missing(name, self._target[CLUSTER]):
+                for api_id in self._owners.get((SCOPE, name), ()):
+                    if contents.get(api_id) is not None:
+                        refused[api_id] = f"a route of it leads to {cluster}, which is not there"
+        before = {api_id: self._served.get(api_id) for api_id in refused}
+        again = {k: v if v != contents[k] else None for k, v in before.items()}
+        return refused | self._take(again) if refused else {}
 
     def _touch(self, type_url: str, names: Iterable[str]) -> None:
         if self.session is not None:
