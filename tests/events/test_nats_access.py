@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -327,12 +326,3 @@ async def test_a_broker_that_moved_is_asked_for_and_found(
             assert not answers
     finally:
         old.kill()
-
-
-@pytest.mark.fast
-def test_without_the_package_for_signing_that_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
-    with pytest.raises(AccessError, match="needs the package cryptography"):
-        read_login(BrokerAccess(nkey_file=private(tmp_path / "seed", "SU")))

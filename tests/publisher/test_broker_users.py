@@ -1,7 +1,6 @@
 """The broker's users, as the tokens say."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,13 +81,3 @@ def test_an_older_token_gets_its_key_when_it_is_shown_and_only_then(path: Path) 
     before = path.stat().st_mtime_ns
     tokens.learn({whole[0].token_id: key_of_token(other).public})  # a key never changes
     assert (path.stat().st_mtime_ns, tokens.list()[0]) == (before, whole[0])
-
-
-def test_without_the_package_for_keys_tokens_work_all_the_same(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
-    tokens = TokenFile(path)
-    text = tokens.create(Role.NODE, "gw1", ["L"])
-    assert tokens.list()[0].nkey is None
-    assert TokenRegistry(path).authenticate(text) is not None

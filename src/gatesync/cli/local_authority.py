@@ -51,9 +51,6 @@ def with_local_authority(settings: Settings) -> Settings:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         _issue(folder, sorted(hosts))
-    except ImportError:
-        reason = "up --tls makes certificates with the package cryptography; install it"
-        raise ConfigError([ConfigProblem(reason)]) from None
     except ValueError as error:
         reason = f"{folder} holds what is no key or certificate ({error}); remove the folder"
         raise ConfigError([ConfigProblem(reason)]) from None

@@ -47,7 +47,6 @@ class UserKey:
 
 def key_of_token(token: str) -> UserKey:
     """The key of a node that holds this access token. Raises `NkeyError` for any other text."""
-    _need_cryptography()
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -65,7 +64,6 @@ def key_of_token(token: str) -> UserKey:
 
 def key_of_seed(text: str) -> UserKey:
     """The key of a user's seed. Raises `NkeyError` for any other text."""
-    _need_cryptography()
     wrong = NkeyError("holds no user's nkey seed, which begins with SU")
     try:
         raw = base64.b32decode(text + "=" * (-len(text) % 8))
@@ -82,16 +80,6 @@ def _key(seed: bytes) -> UserKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return UserKey(Ed25519PrivateKey.from_private_bytes(seed))
-
-
-def _need_cryptography() -> None:
-    """Imported where a key is used only: it takes time and memory."""
-    try:
-        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
-    except ImportError:
-        raise NkeyError(
-            "signing with an nkey needs the package cryptography; install it beside gatesync"
-        ) from None
 
 
 def _checksum(raw: bytes) -> bytes:

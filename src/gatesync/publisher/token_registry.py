@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from gatesync.events.nkeys import key_of_token
 from gatesync.publisher.tokens import (
     TOKEN_TEXT,
     Principal,
@@ -17,7 +18,6 @@ from gatesync.publisher.tokens import (
     TokenError,
     decode_tokens,
     hash_of,
-    nkey_of,
     read_tokens_file,
 )
 
@@ -83,10 +83,9 @@ class TokenRegistry:
         return token.principal
 
     def _learn(self, token: Token, text: str) -> None:
-        nkey = nkey_of(text)
-        if nkey is not None:
-            self._tokens[token.token_id] = msgspec.structs.replace(token, nkey=nkey)
-            self.learned[token.token_id] = nkey
+        nkey = key_of_token(text).public
+        self._tokens[token.token_id] = msgspec.structs.replace(token, nkey=nkey)
+        self.learned[token.token_id] = nkey
 
     def _refresh(self) -> None:
         """Read the file again if it is another one than last time. One stat when it is not."""

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import structlog
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.names import check_label, check_name, check_node_id
-from gatesync.events.nkeys import PUBLIC_PATTERN, NkeyError, key_of_token
+from gatesync.events.nkeys import PUBLIC_PATTERN, key_of_token
 from gatesync.private_file import write_private_file
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "TokenFile",
     "decode_tokens",
     "hash_of",
-    "nkey_of",
     "read_tokens_file",
 ]
 
@@ -52,8 +50,6 @@ _LOCK_SECONDS = (
     10.0  # a change takes milliseconds; a lock held for longer is someone's stopped process
 )
 _LOCK_POLL_SECONDS = 0.01
-
-log = structlog.get_logger(__name__)
 
 
 class TokenError(ValueError):
@@ -199,7 +195,7 @@ class TokenFile:
                 tenants=tuple(dict.fromkeys(tenants)),
                 sha256=hash_of(secret),
                 created_at=self._now(),
-                nkey=nkey_of(text) if role is Role.NODE else None,
+                nkey=key_of_token(text).public if role is Role.NODE else None,
             )
             self._write((*tokens, token))
         return text
@@ -296,15 +292,6 @@ def _check(role: Role, holder: str, labels: Collection[str], tenants: Collection
 def hash_of(secret: str) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode("ascii")).hexdigest()
-
-
-def nkey_of(text: str) -> str | None:
-    """The public half of a token's key at the broker, where one can be made."""
-    try:
-        return key_of_token(text).public
-    except NkeyError as error:  # without the package: nodes hear of changes by asking for them
-        log.warning("no_broker_key", reason=str(error))
-        return None
 
 
 def read_tokens_file(path: Path) -> tuple[bytes, os.stat_result]:
