@@ -106,7 +106,7 @@ def test_turning_on_and_rotating(cluster: Place) -> None:
     by = signed_by(cluster, "Shop", Trust([first, second]))
     assert {by[5], by[6]} == {second.key_id}
 
-    audit = cluster.run("audit", "--json").json()
+    audit = cluster.ask("/v1/audit").json()["entries"]
     told = [(each["verb"], each.get("labels"), each.get("detail", "")) for each in audit]
     for verb, detail in (
         ("create key", first.key_id),
@@ -120,8 +120,7 @@ def test_turning_on_and_rotating(cluster: Place) -> None:
     assert {each["labels"][0] for each in renewals} == {"Shop", "Empty"}
     assert any(each["revisions"][0]["last"] == 4 for each in renewals if each.get("revisions"))
     assert refused
-    history = cluster.run("history", "a", "--json")
-    assert "keys sign" in history.out
+    assert "(keys sign)" in cluster.ask("/v1/history?name=a").body.decode()
 
 
 def test_a_publisher_does_not_start_with_a_key_that_others_can_read(tmp_path: Path) -> None:
@@ -155,6 +154,13 @@ def test_what_is_wrong_or_not_allowed_is_said(cluster: Place) -> None:
     done = cluster.run("keys", "use", "0" * 16)
     assert done.code == 2
     assert "there is no key '0000000000000000'; see `gatesync keys list`" in done.err
+
+    with cluster.config.open("a") as config:
+        config.write(f"[gatesync.signing]\nkey = '{'0' * 16}'\n")
+    pinned = cluster.run("keys", "list", "-c", cluster.config)
+    assert pinned.code == 2
+    assert key.text in pinned.out
+    assert "[gatesync.signing] key = '0000000000000000' is not in the folder" in pinned.err
 
     node = cluster.create_token("node", "n1", "Shop")
     limited = cluster.create_token("publish", "limited", "Empty")

@@ -51,7 +51,12 @@ def create(settings: Settings, output: Output) -> int:
 
 def show(settings: Settings, output: Output) -> int:
     """List the keys; never their private half."""
-    keys, current = _read(settings)
+    keys = _keys(settings)
+    current, wrong = None, ""
+    try:
+        current = signing_key(keys, settings.signing.key)
+    except KeyFileError as error:
+        wrong = str(error)
     rows = []
     document = []
     for each in keys:
@@ -61,7 +66,9 @@ def show(settings: Settings, output: Output) -> int:
         rows.append((each.key_id, each.public.text, created, state))
     output.document(document)
     output.table(("KEY", "PUBLIC", "CREATED (UTC)", "STATE"), rows)
-    return 0
+    if wrong:
+        output.problem(wrong)
+    return EXIT_WRONG if wrong else 0
 
 
 def use(settings: Settings, key_id: str, output: Output) -> int:
@@ -83,9 +90,9 @@ def use(settings: Settings, key_id: str, output: Output) -> int:
 
 def retire(settings: Settings, key_id: str, target: Target, output: Output, *, force: bool) -> int:
     """Have a key sign nothing any more, unless it is still needed."""
-    keys, current = _read(settings)
+    keys = _keys(settings)
     if not force and any(each.key_id == key_id and not each.retired_at for each in keys):
-        if current is not None and current.key_id == key_id:
+        if _signs(keys, settings, key_id):
             reason = f"key {key_id} is the one that signs; have another sign first"
             raise CommandError(EXIT_NO, reason, "gatesync keys use ID, or with --force none does")
         still = counted(call(target, _all_keys).labels, key_id)
@@ -165,6 +172,14 @@ def _tell(signed: int, done: SignAnswer, output: Output) -> None:
         output.problem(f"{done.label}: {count} left as they are: {_WHY[why]}")
 
 
+def _signs(keys: tuple[SigningKey, ...], settings: Settings, key_id: str) -> bool:
+    try:
+        current = signing_key(keys, settings.signing.key)
+    except KeyFileError as error:
+        raise CommandError(EXIT_WRONG, str(error)) from None
+    return current is not None and current.key_id == key_id
+
+
 async def _all_keys(client: HttpClient) -> KeysAnswer:
     return await client.get("/v1/keys", KeysAnswer)
 
@@ -188,10 +203,9 @@ def _state(key: SigningKey, current: SigningKey | None) -> str:
     return "used before" if key.used_from else "waits"
 
 
-def _read(settings: Settings) -> tuple[tuple[SigningKey, ...], SigningKey | None]:
+def _keys(settings: Settings) -> tuple[SigningKey, ...]:
     try:
-        keys = _folder(settings).read()
-        return keys, signing_key(keys, settings.signing.key)
+        return _folder(settings).read()
     except KeyFileError as error:
         raise CommandError(EXIT_WRONG, str(error)) from None
 
