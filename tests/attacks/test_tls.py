@@ -156,11 +156,12 @@ class Cluster:
         broker.start()
         publisher.start()
         publisher.wait_for(lambda: self.is_ready(self.one.publisher), "the publisher is ready")
-        for name, wrong in self.gateways.items():
+        roles = []
+        for wrong in self.gateways.values():
             self.one.give_token(wrong.place, LABEL)
-            role = wrong.place.role("gateway")
-            assert role.arguments[0] == "gateway", name
-            role.start(wait=False)
+            roles.append(wrong.place.role("gateway").start(wait=False))
+        for role in roles:  # that take a while to start, all together on a busy machine
+            role.wait_for(lambda role=role: "gateway started" in role.said(), "it has started")
 
     def end(self) -> None:
         for wrong in self.gateways.values():
