@@ -111,6 +111,16 @@ def test_options_without_a_document_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.fast
+def test_a_note_writes_nothing_to_a_terminal_but_text(tmp_path: Path) -> None:
+    document = json.loads(as_json("Toys"))
+    document["security"] = [{"\x1b[2Jkey": []}]
+    options = OpenApiOptions("https://backend", allow_unauthenticated=True)
+    found = read_artifacts([write(tmp_path / "toys.json", json.dumps(document))], None, options)
+    (note,) = found.notes
+    assert note.endswith("though the document asks for \\x1b[2Jkey (GET /a)")
+
+
+@pytest.mark.fast
 def test_what_reads_artifacts_only_refuses_a_document(tmp_path: Path) -> None:
     path = write(tmp_path / "toys.yaml", TOYS)
     assert said(read_artifacts([path], None)) == [

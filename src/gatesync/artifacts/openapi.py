@@ -224,10 +224,10 @@ class _Making:
         asked = [each for each in self.operations if each.security]
         if self.options.allow_unauthenticated:
             if asked:
+                names = sorted({name[:80] for each in asked for name in each.security})
                 self.notes.append(
                     "the API is open to everyone, though the document asks for "
-                    f"{', '.join(sorted({name for each in asked for name in each.security}))} "
-                    f"({_some(asked)})"
+                    f"{', '.join(names[:5])} ({_some(asked)})"
                 )
             return
         others = [each for each in self.operations if not self.is_oauth(each)]
@@ -255,7 +255,7 @@ class _Making:
     def note_references(self) -> None:
         """The definition is stored as it is; whoever reads it may not find what it refers to."""
         if found := external_references(self.document):
-            first = f"{found[0].target[:120]!r} at {pointer_text(found[0].pointer[:-1])}"
+            first = f"{found[0].target[:120]!r} at {pointer_text(found[0].pointer[:-1])[:200]}"
             self.notes.append(
                 f"the definition refers to other documents, which are not published with it "
                 f"({len(found)} times, such as {first})"

@@ -250,7 +250,7 @@ def _read_openapi(
     found.definitions.append(path)
     artifact, notes = _load_openapi(path, tenant, openapi)
     describe(artifact)
-    found.notes += [f"{path}: {note}" for note in notes]
+    found.notes += [str(Problem(note, where=str(path))) for note in notes]  # for any terminal
     files = (path / part.path for part in artifact.parts)
     found.add(artifact, files, lambda: _load_openapi(path, tenant, openapi).artifact)
 
