@@ -56,6 +56,16 @@ def test_everything_is_said_at_once_with_its_line() -> None:
         ('<property name="Content-Length" value="1" scope="transport"/>', "connection's own"),
         ('<property name="X Y" value="1" scope="transport"/>', "no name of a header"),
         ('<property name="X" value="é" scope="transport"/>', "none that a header can have"),
+        ('<property name="HTTP_METHOD" value="BREW" scope="axis2"/>', "the method 'BREW'"),
+        (
+            '<property name="REQUEST_HOST_HEADER" value="a&#10;b" scope="axis2"/>',
+            "none that a header can have",
+        ),
+        (
+            '<property name="X" scope="transport" '
+            "expression=\"get-property('transport', 'A)%REQ(B')\"/>",
+            "is no name of a header",
+        ),
         ('<property name="X" expression="$body/a" scope="transport"/>', "is not one that Envoy"),
         ('<property name="X" expression="$ctx:never" scope="transport"/>', "sets the property"),
         ('<property name="X" expression="//a" scope="transport"/>', "is not one that Envoy"),
@@ -81,6 +91,7 @@ def test_mediators(into: str, reason: str) -> None:
         ('<address uri="http://up/" format="soap11"/>', "has each message rewritten"),
         ('<address uri="http://me:secret@up/"/>', "has a login"),
         ('<address uri="http://up:0/"/>', "no host"),
+        ('<address uri="http://me:secret@up:99999/"/>', "is no URL"),
         ('<address uri="http://up/a?b=c"/>', "after the query of the endpoint's address"),
         ('<http uri-template="http://{uri.var.host}/"/>', "sets the property 'uri.var.host'"),
         ('<http uri-template="http://up/{uri.var.nothing}"/>', "'uri.var.nothing'"),

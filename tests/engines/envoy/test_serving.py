@@ -42,6 +42,11 @@ SERVED = [
             'methods="GET" url-mapping="/set/*"',
         )
         + resource(
+            '<property name="REST_URL_POSTFIX" scope="axis2" value="a b&#10;c#"/>' + send(HTTP),
+            None,
+            'methods="GET" url-mapping="/odd"',
+        )
+        + resource(
             '<property name="REST_URL_POSTFIX" scope="axis2" '
             "expression=\"fn:concat('/v/', get-property('uri.var.id'))\"/>" + send(HTTP),
             None,
@@ -265,6 +270,7 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         ("/paths/cut/x?y=z", "/base"),
         ("/paths/set/x?y=z", "/base/other?x=y"),
         ("/paths/computed/7%2F8?y=z", "/base/v/7%2F8"),
+        ("/paths/odd", "/base/a%20b%0Ac%23"),
         ("/variables/one/7%208?x=1", "/customers/7%208"),
         ("/variables/map?latitude=1.5&name=J%26K&z=1", "/q?lat=1.5&name=J%26K"),
         ("/variables/map?z=1&latitude=2", "/q?lat=2&name="),

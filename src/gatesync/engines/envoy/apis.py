@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
@@ -25,7 +25,7 @@ from gatesync.engines.envoy.handlers import (
 )
 from gatesync.engines.envoy.mediators import is_harmless
 from gatesync.engines.envoy.options import Options
-from gatesync.engines.envoy.patterns import Pattern, literal_path, pattern_of
+from gatesync.engines.envoy.patterns import METHODS, Pattern, literal_path, pattern_of
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.routes import Filters, empty_answer, not_found, preflight, route_of
 from gatesync.engines.envoy.sequences import Walk
@@ -33,10 +33,9 @@ from gatesync.engines.envoy.sources import Need, Sources
 from gatesync.engines.envoy.state import Branch
 from gatesync.engines.envoy.values import Value, text
 
-__all__ = ["METHODS", "Api"]
+__all__ = ["Api"]
 
 _T = TypeVar("_T")
-METHODS: Final = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 
 
 class Api:

@@ -12,13 +12,12 @@ from gatesync.engines.envoy.clusters import Address, cluster_of
 from gatesync.engines.envoy.expressions import Reference
 from gatesync.engines.envoy.faults import Cannot, tag_of
 from gatesync.engines.envoy.options import Options
-from gatesync.engines.envoy.patterns import literal_path
+from gatesync.engines.envoy.patterns import METHODS, literal_path, literal_query
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.values import Piece, Text, Unknown, Value, text
 
 __all__ = ["Target", "target_of"]
 
-_METHODS: Final = frozenset(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 _NEVER: Final = "-1"  # an error code that no error has: WSO2's way to say "never"
 
 
@@ -143,8 +142,8 @@ def _address(
     if element.get("optimize") or element.get("encoding"):
         raise Cannot("optimize and encoding have each message rewritten", "neither", element)
     method = element.get("method", "").upper() if kind == "http" else ""
-    if method and method not in _METHODS:
-        raise Cannot(f"the method {element.get('method')!r}", ", ".join(sorted(_METHODS)), element)
+    if method and method not in METHODS:
+        raise Cannot(f"the method {element.get('method')!r}", ", ".join(METHODS), element)
     url = _url(kind, element, read, to)
     tls, host, port, path, query = _split(url, element)
     return Address(
@@ -235,9 +234,7 @@ def _split(url: Value, element: etree._Element) -> tuple[bool, str, int, Value, 
         parts = urlsplit(start[0])
         port = parts.port
     except ValueError:
-        raise Cannot(
-            f"the address {start[0]!r} is no URL", "http://host:port/path", element
-        ) from None
+        raise Cannot("the address is no URL", "http://host:port/path", element) from None
     if parts.username or parts.password or not parts.hostname or port == 0:
         raise Cannot("the address has a login, or no host", "http://host:port/path", element)
     tls = parts.scheme.lower() == "https"
@@ -267,7 +264,7 @@ def _at_question_mark(value: Value, element: etree._Element) -> tuple[Value, Val
             before, mark, after = piece.text.partition("?")
             path.extend(text(literal_path(before)))
             if mark:
-                query = (*text(after.replace(" ", "%20")), *value[at + 1 :])
+                query = (*text(literal_query(after)), *value[at + 1 :])
                 return tuple(path), query
         else:
             path.append(piece)

@@ -12,8 +12,9 @@ from lxml import etree
 
 from gatesync.engines.envoy.expressions import Reference, evaluate
 from gatesync.engines.envoy.faults import Cannot, tag_of
+from gatesync.engines.envoy.patterns import METHODS, literal_query
 from gatesync.engines.envoy.state import Payload, Phase, State
-from gatesync.engines.envoy.values import Unknown, Value, constant, text
+from gatesync.engines.envoy.values import Text, Unknown, Value, constant, text
 
 __all__ = [
     "AXIS2",
@@ -21,6 +22,7 @@ __all__ = [
     "CHANGING",
     "HARMLESS",
     "HARMLESS_CLASSES",
+    "HEADER_NAME",
     "INSTEAD_OF",
     "is_harmless",
     "why_not",
@@ -123,7 +125,7 @@ AXIS2_IGNORED: Final = frozenset(
 )
 """Of scope axis2, passed over: they speak of how Synapse itself reads and writes."""
 
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONNECTION: Final = frozenset(
     ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer"]
 )
@@ -186,7 +188,7 @@ def _default(name: str, value: Value | Unknown, state: State, *, removed: bool) 
 
 def _header(name: str, value: Value | Unknown, state: State, *, removed: bool) -> State:
     key = name.lower()
-    if not _HEADER.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise Cannot(f"{name!r} is no name of a header", "letters, digits and '-'")
     if key == "host" and not removed and state.phase == Phase.REQUEST:
         return _axis2("REQUEST_HOST_HEADER", value, state, removed=False)
@@ -224,9 +226,22 @@ def _axis2(name: str, value: Value | Unknown, state: State, *, removed: bool) ->
         raise Cannot(f"the property {name!r} of scope axis2", f"one of {known}")
     if isinstance(value, Unknown):
         raise value.fault()
-    if name != "REST_URL_POSTFIX" and not removed and constant(value) is None:
-        raise Cannot(f"{name} is computed for each request", "a constant value")
+    if name == "REST_URL_POSTFIX":
+        value = tuple(
+            Text(literal_query(piece.text)) if isinstance(piece, Text) else piece for piece in value
+        )
+    elif not removed:
+        _check_axis2(name, constant(value))
     return msgspec.structs.replace(state, axis2=state.axis2.set(name, None if removed else value))
+
+
+def _check_axis2(name: str, literal: str | None) -> None:
+    if literal is None:
+        raise Cannot(f"{name} is computed for each request", "a constant value")
+    if not _is_header_value(literal):
+        raise Cannot(f"the value of {name} is none that a header can have", "printable ASCII")
+    if name == "HTTP_METHOD" and literal.upper() not in METHODS:
+        raise Cannot(f"the method {literal!r}", f"one of {', '.join(METHODS)}")
 
 
 def _constant(value: Value | Unknown) -> str:

@@ -20,7 +20,19 @@ from gatesync.engines.envoy.values import (
     check_parameter,
 )
 
-__all__ = ["SEVERAL", "STEP", "Pattern", "capture_regex", "literal_path", "pattern_of"]
+__all__ = [
+    "METHODS",
+    "SEVERAL",
+    "STEP",
+    "Pattern",
+    "capture_regex",
+    "literal_path",
+    "literal_query",
+    "pattern_of",
+]
+
+METHODS: Final = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+"""Those that a resource may have."""
 
 STEP: Final = "([^/?]+)"
 SEVERAL: Final = "([^?]+)"
@@ -71,6 +83,11 @@ def pattern_of(style: str, written: str, context: str) -> Pattern:
 def literal_path(path: str) -> str:
     """A path as requests have it: what is no letter of a URL is percent-encoded."""
     return quote(path, safe="/%~!$&'()*+,;=:@-._")
+
+
+def literal_query(text: str) -> str:
+    """A query, or a path with one, in the same way."""
+    return quote(text, safe="/%~!$&'()*+,;=:@-._?")
 
 
 def capture_regex(pattern: Pattern, piece: Piece) -> tuple[str, str]:

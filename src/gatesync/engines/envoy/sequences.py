@@ -23,7 +23,7 @@ from gatesync.engines.envoy.conditions import (
 from gatesync.engines.envoy.endpoints import target_of
 from gatesync.engines.envoy.expressions import Reference
 from gatesync.engines.envoy.faults import Cannot, tag_of
-from gatesync.engines.envoy.mediators import CHANGING, is_harmless, why_not
+from gatesync.engines.envoy.mediators import CHANGING, HEADER_NAME, is_harmless, why_not
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.outcomes import answered, passed_on
 from gatesync.engines.envoy.sources import Sources
@@ -149,6 +149,8 @@ class Walk:
     def _read(self, what: Reference, state: State) -> Value | Unknown:
         name = what.name
         if what.scope == "transport":
+            if not HEADER_NAME.fullmatch(name):
+                raise Cannot(f"{name!r} is no name of a header", "letters, digits and '-'")
             if name.lower() in state.headers:
                 return state.headers[name.lower()] or ()
             return (Answer(name.lower()) if state.phase == Phase.ANSWER else Header(name.lower()),)

@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 
 from gatesync.artifacts.model import Artifact
-from gatesync.engines.envoy.apis import METHODS
 from gatesync.engines.envoy.faults import Fault, Refusal
 from gatesync.engines.envoy.handlers import HARMLESS_HANDLERS
 from gatesync.engines.envoy.mediators import (
@@ -18,6 +17,7 @@ from gatesync.engines.envoy.mediators import (
     INSTEAD_OF,
 )
 from gatesync.engines.envoy.options import Options
+from gatesync.engines.envoy.patterns import METHODS
 from gatesync.engines.envoy.sources import names_of
 from gatesync.engines.envoy.translation import REFUSED_KINDS, translate
 
