@@ -12,32 +12,29 @@ that went on serving while this process was away keeps what it has.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 import structlog
 from immutables import Map
 
 from gatesync.artifacts import canonical
-from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.model import Artifact
 from gatesync.engines.engine import Deployable, EngineError, ServingState
 from gatesync.engines.envoy.admin import Admin, AdminError
 from gatesync.engines.envoy.ads import DisconnectedError, RejectedError, Session
+from gatesync.engines.envoy.configuration import Configuration
 from gatesync.engines.envoy.metrics import EnvoyMetrics
 from gatesync.engines.envoy.node import Node
 from gatesync.engines.envoy.parts import in_parts, said
 from gatesync.engines.envoy.process import EnvoyProcess
-from gatesync.engines.envoy.references import References, clusters_of
-from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE, TYPE_URLS
-from gatesync.engines.envoy.versions import UNKNOWN, Resource, resource_of, route_table_name
+from gatesync.engines.envoy.resources import CLUSTER, LISTENER, SCOPE
+from gatesync.engines.envoy.versions import UNKNOWN
 
 __all__ = ["EnvoyEngine"]
 
 CONNECT_SECONDS: Final = 10.0  # for Envoy to come back, before an artifact counts as failed
 WARM_SECONDS: Final = 5.0  # for an upstream's name to be resolved, before its routes go live
 RETRY_SECONDS: Final = 1.0  # between two tries to deliver what Envoy did not take in time
-TAKEN_AT_ONCE: Final = 64  # artifacts translated before other tasks have their turn
 
 _log = structlog.get_logger("gatesync.engines.envoy")
 
@@ -76,26 +73,20 @@ class EnvoyEngine:
         self.rejections = 0
         self.metrics = EnvoyMetrics(self.counts, admin)
         self.session: Session | None = None
-        self._node = node
         self._admin = admin
         self._process = process
         self._answer_seconds = answer_seconds
-        self._read = read
         self.known = not held_back  # everything that is to be served is in the target
         self._proven = not held_back  # and what is not in it may be taken from any Envoy
         self._served: Map[str, bytes] = Map()
         self._drifted: frozenset[str] = frozenset()
-        self._target: dict[str, dict[str, Resource]] = {each: {} for each in TYPE_URLS}
-        self._owners: dict[tuple[str, str], frozenset[str]] = {}
+        self._wanted = Configuration(node, read, self._touch)
         self._owed: set[str] = set()  # failed, and to be deployed again when Envoy is back
         self._unserved: set[str] = set()  # accepted at the start, and not acknowledged since
-        self._references = References()
         self._lock = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._connected = asyncio.Event()
         self._error = ""
-        for type_url, name, message in node.resources():  # the listener, before any artifact
-            self._target[type_url][name] = resource_of(message)
 
     # What a gateway calls.
 
@@ -110,7 +101,7 @@ class EnvoyEngine:
                 refused = await self._change(offered, undeploy)
             except BaseException as error:
                 self._owed |= {*offered, *undeploy}
-                self._take({k: before.get(k) for k in (*offered, *undeploy)})
+                self._wanted.take({k: before.get(k) for k in (*offered, *undeploy)}, before)
                 self._stirred.set()
                 if isinstance(error, RejectedError | DisconnectedError | TimeoutError):
                     self._error = _reason(error)
@@ -169,7 +160,7 @@ class EnvoyEngine:
             return ServingState(False, trouble or self._error or "Envoy is not connected")
         if not self.known:
             return ServingState(False, "Envoy is not told anything before the first lists")
-        if self._may_deliver(session) and session.lacks(self._target):
+        if self._may_deliver(session) and session.lacks(self._wanted.resources):
             return ServingState(False, self._error or "Envoy has not acknowledged everything yet")
         return ServingState(True)
 
@@ -179,8 +170,8 @@ class EnvoyEngine:
         found: dict[str, float] = {
             "connected": session is not None,
             "in_step": self.state().ready,
-            "clusters": len(self._target[CLUSTER]),
-            "scopes": len(self._target[SCOPE]),
+            "clusters": len(self._wanted.resources[CLUSTER]),
+            "scopes": len(self._wanted.resources[SCOPE]),
             "pushes": 0 if session is None else session.pushes,
             "rejections": self.rejections,
         }
@@ -239,7 +230,7 @@ class EnvoyEngine:
                 await self._deliver(session)
             except RejectedError as nack:
                 # Accepted before by an Envoy of another version, or not asked about it yet.
-                owners = self._owned(nack.names)
+                owners = self._wanted.owned(nack.names)
                 suspects = {k: v for k, v in self._served.items() if k in owners}
                 if not suspects or nack.type_url == LISTENER:
                     raise
@@ -255,7 +246,7 @@ class EnvoyEngine:
     async def _change(
         self, offered: Mapping[str, bytes], undeploy: Collection[str]
     ) -> dict[str, str]:
-        refused = await self._take_all({**dict.fromkeys(undeploy), **offered})
+        refused = await self._wanted.take_all({**dict.fromkeys(undeploy), **offered}, self._served)
         if not self.known:
             return refused  # `started` delivers it
         try:
@@ -277,20 +268,19 @@ class EnvoyEngine:
         self.rejections += 1
         refused: dict[str, str] = {}
         alone = len(suspects) == 1
-        self._take(
-            {
-                # What was served with these very bytes is left alone, unless nobody else is left.
-                k: None if alone and before.get(k) == v else before.get(k)
-                for k, v in suspects.items()
-            }
-        )
+        restored = {
+            # What was served with these very bytes is left alone, unless nobody else is left.
+            k: None if alone and before.get(k) == v else before.get(k)
+            for k, v in suspects.items()
+        }
+        self._wanted.take(restored, before)
         if alone:
             refused = dict.fromkeys(suspects, said(str(nack)))
             _log.error("Envoy rejected an artifact", api_id=next(iter(suspects)), reason=str(nack))
         else:
             for part in in_parts(tuple(suspects), self._named(nack)):
                 some = {api_id: suspects[api_id] for api_id in part}
-                not_translated = await self._take_all(some)
+                not_translated = await self._wanted.take_all(some, before)
                 refused |= not_translated
                 rest = {k: v for k, v in some.items() if k not in not_translated}
                 try:
@@ -301,70 +291,6 @@ class EnvoyEngine:
                     refused |= await self._add_in_parts(rest, before, error)
         await self._delivered()  # what was good in a rejected response is not served yet
         return refused
-
-    async def _take_all(self, contents: Mapping[str, bytes | None]) -> dict[str, str]:
-        """As `_take`; where there is much to come, and nothing to go, others have their turns."""
-        if None in contents.values():
-            return self._take(contents)
-        refused: dict[str, str] = {}
-        items = iter(contents.items())
-        while some := dict(islice(items, TAKEN_AT_ONCE)):
-            refused |= self._take(some)
-            await asyncio.sleep(0)
-        return refused
-
-    def _take(self, contents: Mapping[str, bytes | None]) -> dict[str, str]:
-        """Translate these, in order, or take them out where there is none; into the target."""
-        refused: dict[str, str] = {}
-        artifacts: list[Artifact] = []
-        for api_id, content in contents.items():
-            if content is not None:
-                try:
-                    artifacts.append(self._read(api_id, content))
-                except FormatError as error:
-                    refused[api_id] = f"it cannot be read: {error}"
-        gone = [api_id for api_id, content in contents.items() if content is None]
-        applied = self._node.apply(artifacts, gone)
-        self._owners.update(applied.owners)
-        for type_url, name, message in applied.changed:
-            self._target[type_url][name] = resource_of(message)
-            self._touch(type_url, (name,))
-            if type_url == SCOPE:
-                self._references.put(name, clusters_of(message))
-        for type_url in (SCOPE, CLUSTER):
-            self._drop(type_url, applied.removed.get(type_url, frozenset()))
-        refused |= applied.refused
-        return refused | self._take_back_dangling(applied.changed.of(SCOPE), contents)
-
-    def _drop(self, type_url: str, names: Collection[str]) -> None:
-        used = self._references.used(names) if type_url == CLUSTER else set[str]()
-        for name in names:
-            if type_url == SCOPE:
-                self._references.put(name, frozenset())
-            if name in used:  # a fault of the translation; its requests go on being answered
-                _log.error("a cluster that is still used was to be removed", name=name)
-                continue
-            self._touch(type_url, (name,))
-            self._target[type_url].pop(name, None)
-            self._owners.pop((type_url, name), None)
-
-    def _take_back_dangling(
-        self, scopes: Iterable[str], contents: Mapping[str, bytes | None]
-    ) -> dict[str, str]:
-        """Refuse whose routes lead to clusters that are not there: Envoy would accept them."""
-        refused: dict[str, str] = {}
-        for name in scopes:
-            for cluster in self._references.missing(name, self._target[CLUSTER]):
-                for api_id in self._owners.get((SCOPE, name), ()):
-                    if contents.get(api_id) is not None:
-                        refused[api_id] = f"a route of it leads to {cluster}, which is not there"
-        before = {api_id: self._served.get(api_id) for api_id in refused}
-        again = {k: v if v != contents[k] else None for k, v in before.items()}
-        return refused | self._take(again) if refused else {}
-
-    def _touch(self, type_url: str, names: Iterable[str]) -> None:
-        if self.session is not None:
-            self.session.touch(type_url, names)
 
     async def _delivered(self, *, additive: bool = False) -> None:
         """Wait for Envoy, and until it has acknowledged the target."""
@@ -387,10 +313,10 @@ class EnvoyEngine:
                 return
 
     async def _deliver(self, session: Session, *, additive: bool = False) -> None:
-        if not session.lacks(self._target):
+        if not session.lacks(self._wanted.resources):
             return
         await session.deliver(
-            self._target, self._warmed, additive=additive, only_fresh=not self._proven
+            self._wanted.resources, self._warmed, additive=additive, only_fresh=not self._proven
         )
         self._error = ""
 
@@ -411,47 +337,30 @@ class EnvoyEngine:
         while not self.state().ready:  # noqa: ASYNC110 - it is many things' doing
             await asyncio.sleep(0.005)
 
-    # Whose a resource is.
+    # What Envoy really holds.
 
     def _named(self, nack: RejectedError) -> set[str]:
         """The artifacts whose resources Envoy names in its words."""
         text = str(nack)
-        return self._owned(name for name in nack.names if name in text)
+        return self._wanted.owned(name for name in nack.names if name in text)
 
-    def _owned(self, names: Iterable[str]) -> set[str]:
-        return {
-            api_id
-            for name in names
-            for type_url in TYPE_URLS
-            for api_id in self._owners.get((type_url, name), ())
-        }
+    def _touch(self, type_url: str, names: Iterable[str]) -> None:
+        if self.session is not None:
+            self.session.touch(type_url, names)
 
     def _compare(self, held: Mapping[str, Mapping[str, str]]) -> None:
         """Note what Envoy does not hold as it was told; it is sent again when it is deployed."""
-        session, drifted = self.session, set[tuple[str, str]]()
+        session = self.session
         if session is None or not self._may_deliver(session):
             return
-        for type_url in (CLUSTER, SCOPE):
-            found = held.get(type_url, {})
-            for name, each in self._target[type_url].items():
-                if not _is(type_url, name, each, found.get(name)):
-                    drifted.add((type_url, name))
-            for name in session.held[type_url].keys() - self._target[type_url].keys():
-                drifted.add((type_url, name))
+        drifted = self._wanted.differing(held)
+        for type_url, names in self._wanted.resources.items():
+            drifted |= {(type_url, name) for name in session.held[type_url].keys() - names.keys()}
         for type_url, name in drifted:
             session.held[type_url][name] = UNKNOWN
             session.touch(type_url, (name,))
             _log.error("Envoy does not hold what it was told", type=type_url, name=name)
-        owners = (self._owners.get(each, frozenset[str]()) for each in drifted)
-        self._drifted = frozenset().union(*owners)
-
-
-def _is(type_url: str, name: str, wanted: Resource, found: str | None) -> bool:
-    if found is None:
-        return False
-    if type_url == SCOPE:
-        return found.startswith(route_table_name(name, wanted.version, ""))
-    return found == wanted.version
+        self._drifted = self._wanted.owners(drifted)
 
 
 def _reason(error: BaseException) -> str:
