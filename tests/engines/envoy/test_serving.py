@@ -136,6 +136,14 @@ SERVED = [
             'methods="GET" uri-template="/{id}"',
         ),
     ),
+    api(
+        "/said",
+        resource(
+            '<property name="X-User" scope="transport" expression="$trp:X-Known"/>'
+            '<property name="X-Twice" scope="transport" expression="$trp:X-Twice"/>' + send(HTTP),
+            '<property name="Server" scope="transport" expression="$trp:X-None"/><send/>',
+        ),
+    ),
     # Answers
     api(
         "/answers",
@@ -386,6 +394,15 @@ def test_headers_are_set_and_removed_on_the_way_back(envoy: Serving) -> None:
         "x-id": "7",
         "x-was": "known",
     }
+
+
+def test_a_client_cannot_say_what_the_gateway_is_to_say_of_it(envoy: Serving) -> None:
+    seen, answer = envoy.through("GET", "/said/x", {"X-User": "admin", "X-Twice": "kept"})
+    assert "x-user" not in seen.headers
+    assert seen.headers["x-twice"] == "kept"
+    assert "server" not in answer.headers
+    seen, _ = envoy.through("GET", "/said/x", {"X-User": "admin", "X-Known": "me"})
+    assert seen.headers["x-user"] == "me"
 
 
 def test_a_query_cannot_smuggle_a_header_in(envoy: Serving) -> None:

@@ -35,6 +35,7 @@ from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.state import Branch, Outcome
 from gatesync.engines.envoy.values import (
     METADATA,
+    Answer,
     Header,
     Method,
     PathVariable,
@@ -246,6 +247,8 @@ def _answer_headers(work: _Work, outcome: Outcome) -> None:
         if "echo" in work.lua:  # which answers before the router adds anything
             work.mutations.response_mutations.add().append.CopyFrom(option)
         else:
+            if outcome.target is not None and _may_be_empty(value, Answer(name)):
+                route.response_headers_to_remove.append(name)  # which Envoy does first
             route.response_headers_to_add.append(option)
 
 
@@ -322,6 +325,8 @@ def _request_headers(work: _Work, headers: Mapping[str, Value | None]) -> None:
             work.mutations.request_mutations.add(remove=name)
         else:
             work.captures |= captures_of([value])
+            if _may_be_empty(value, Header(name)):
+                work.mutations.request_mutations.add(remove=name)
             option = _set(name, as_formatter(value))
             work.mutations.request_mutations.add().append.CopyFrom(option)
 
@@ -393,6 +398,14 @@ def _enable(work: _Work, pattern: Pattern) -> None:
 def _turn_on(route: Message, name: str, config: Message) -> None:
     wrapped = route_pb2.FilterConfig(config=packed(config))
     route.typed_per_filter_config[name].CopyFrom(packed(wrapped))
+
+
+def _may_be_empty(value: Value, itself: Piece) -> bool:
+    """Whether what was there would stay: Envoy sets no header to nothing.
+
+    A client could say itself what the gateway is to say of it.
+    """
+    return not any(isinstance(piece, Text) or piece == itself for piece in value)
 
 
 def _set(name: str, value: str) -> Message:

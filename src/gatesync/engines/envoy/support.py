@@ -108,8 +108,8 @@ _SUPPORTED: Final = (
     (
         "`<filter>`, `<switch>`",
         "`source` and `regex`, or `xpath` with `=`, `!=`, `and`, `or`, `not()`, `boolean()`",
-        "On the method, headers, query parameters and URI variables, and on constants. Patterns "
-        "that RE2 and Java read alike",
+        "On the method, headers, query parameters and URI variables (as the URL has them, not "
+        "decoded), and on constants. Patterns that RE2 and Java read alike",
     ),
     (
         "`<endpoint>`",
