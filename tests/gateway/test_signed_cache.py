@@ -171,6 +171,8 @@ async def test_what_was_not_signed_is_not_deployed_from_it_and_is_fetched_again(
         await until(lambda: not node.informer.deployment.failed, within=GENEROUS)
         assert node.content("bread") == b"<api/>"
         assert node.serves("menu", "2")
+        if tamper is unsigned:
+            assert node.link.contents_asked == 0, "contents have their digests"
     async with node_of(served, tmp_path, up=False) as node:  # and it is all there
         await until(lambda: serving(node) == ALL, within=GENEROUS)
         assert not node.informer.verifier.refused

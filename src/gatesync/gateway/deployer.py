@@ -311,8 +311,8 @@ class Deployer:
         self._desire()
         for log in (*self._logs.values(), *self.leaving.values()):
             touched, log.touched = log.touched, set()
-            self._cache.follow(log, touched)
-            if log.cursor is not None:
+            if log.cursor is not None:  # else what lies there has contents that may still be right
+                self._cache.follow(log, touched)
                 self._settled[log.label] = log.cursor
         if served:
             count = len(self._deployment.applied)
