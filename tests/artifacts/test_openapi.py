@@ -433,9 +433,10 @@ def test_of_many_faults_the_first_are_told() -> None:
         (b"a: \xff\n", "1: not UTF-8 at byte 3; save it as UTF-8"),
         ("[" * 200, "1: values are nested more than 100 deep"),
         ('{"a":' * 200 + "1" + "}" * 200, "values are nested more than 100 deep"),
+        ('{"a":' * 9_000 + "1" + "}" * 9_000, "values are nested more than 100 deep"),
         ('{"a": [' + "1," * 1_000_001 + "1]}", "more than 1,000,000 values"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_what_cannot_be_read_is_refused(content: str | bytes, reason: str) -> None:
     (told,) = refused(content)

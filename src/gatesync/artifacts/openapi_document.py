@@ -149,6 +149,8 @@ def _is_json(text: str) -> bool:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError:
         return False
+    except RecursionError:
+        pass  # so deep is no YAML either
     return True
 
 
