@@ -23,11 +23,12 @@ from gatesync.engines.envoy.handlers import (
     limit_of,
     tiers,
 )
+from gatesync.engines.envoy.matches import Filters
 from gatesync.engines.envoy.mediators import is_harmless
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.patterns import METHODS, Pattern, literal_path, pattern_of
 from gatesync.engines.envoy.resources import Message
-from gatesync.engines.envoy.routes import Filters, empty_answer, not_found, preflight, route_of
+from gatesync.engines.envoy.routes import empty_answer, not_found, preflight, route_of
 from gatesync.engines.envoy.sequences import Walk
 from gatesync.engines.envoy.sources import Need, Sources
 from gatesync.engines.envoy.state import Branch

@@ -5,32 +5,26 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
-import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
-from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 
-from gatesync.engines.envoy.conditions import Atom
 from gatesync.engines.envoy.faults import Cannot
 from gatesync.engines.envoy.listener import (
     ANSWERED_HEADER,
-    CORS,
     HEADER_MUTATION,
     HEADER_TO_METADATA,
-    JWT,
-    JWT_REQUIRED,
     LUA,
     LUA_SCRIPT,
     PATH_HEADER,
-    RATE_LIMIT,
     packed,
 )
-from gatesync.engines.envoy.patterns import SEVERAL, STEP, Pattern, capture_regex
+from gatesync.engines.envoy.matches import Filters, matching_route
+from gatesync.engines.envoy.patterns import Pattern, capture_regex
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.state import Branch, Outcome
 from gatesync.engines.envoy.values import (
@@ -38,7 +32,6 @@ from gatesync.engines.envoy.values import (
     Answer,
     Header,
     Method,
-    PathVariable,
     Piece,
     QueryParameter,
     Rest,
@@ -47,28 +40,17 @@ from gatesync.engines.envoy.values import (
     as_formatter,
     capture_key,
     captures_of,
-    check_parameter,
     constant,
     escaped,
     text,
 )
 
-__all__ = ["DIRECT_MAX_BYTES", "Filters", "empty_answer", "not_found", "preflight", "route_of"]
+__all__ = ["DIRECT_MAX_BYTES", "empty_answer", "not_found", "preflight", "route_of"]
 
 DIRECT_MAX_BYTES: Final = 1024 * 1024  # of a body that Envoy answers by itself
 
-
 _LONGEST_HEADER: Final = 16_384  # Envoy's own limit
 _NOBODY: Final = "x-gatesync-nobody"
-
-
-class Filters(msgspec.Struct, frozen=True):
-    """What stands before the sequences of a resource."""
-
-    cors: Message | None = None
-    authenticated: bool = False
-    limit: Message | None = None
-    matchers: tuple[Message, ...] = ()  # of the API: its host
 
 
 def route_of(pattern: Pattern, methods: Iterable[str], branch: Branch, filters: Filters) -> Message:
@@ -77,7 +59,7 @@ def route_of(pattern: Pattern, methods: Iterable[str], branch: Branch, filters: 
     Raises:
         Cannot: what is to be done has no form in Envoy.
     """
-    route = _matching(pattern, methods, branch.atoms, filters)
+    route = matching_route(pattern, methods, branch.atoms, filters)
     outcome = branch.outcome
     work = _Work(route)
     if outcome.target is None:
@@ -103,7 +85,7 @@ def empty_answer(
     pattern: Pattern, methods: Iterable[str], status: int, allow: str, filters: Filters
 ) -> Message:
     """A route that answers with a status, the methods that are allowed and nothing else."""
-    route = _matching(pattern, methods, (), filters)
+    route = matching_route(pattern, methods, (), filters)
     route.direct_response.status = status
     route.response_headers_to_add.append(_set("allow", allow))
     return route
@@ -114,7 +96,7 @@ def preflight(pattern: Pattern, filters: Filters) -> Message:
 
     That filter looks at no route that answers by itself; this one has an upstream that nobody is.
     """
-    route = _matching(pattern, ("OPTIONS",), (), filters)
+    route = matching_route(pattern, ("OPTIONS",), (), filters)
     for name in ("origin", "access-control-request-method"):
         route.match.headers.add(name=name).present_match = True
     route.route.cluster_header = _NOBODY
@@ -128,80 +110,6 @@ def not_found(context: str, filters: Filters) -> Message:
     route.match.headers.extend(filters.matchers)
     route.direct_response.status = 404
     return route
-
-
-# Matching -------------------------------------------------------------------------------------
-
-
-def _matching(
-    pattern: Pattern, methods: Iterable[str], atoms: Iterable[Atom], filters: Filters
-) -> Message:
-    route = route_pb2.Route()
-    if pattern.prefix:
-        route.match.path_separated_prefix = pattern.prefix
-    else:
-        route.match.safe_regex.regex = pattern.regex
-    route.match.headers.extend(filters.matchers)
-    if allowed := sorted(methods):
-        matcher = route.match.headers.add(name=":method")
-        if len(allowed) == 1:
-            matcher.string_match.exact = allowed[0]
-        else:
-            matcher.string_match.safe_regex.regex = "|".join(map(re.escape, allowed))
-    for name, value in pattern.parameters:
-        parameter = route.match.query_parameters.add(name=name)
-        if value is None:
-            parameter.present_match = True
-        else:
-            parameter.string_match.exact = value
-    for atom in atoms:
-        _match_atom(route, pattern, atom)
-    if filters.cors is not None:
-        route.typed_per_filter_config[CORS].CopyFrom(packed(filters.cors))
-    if filters.authenticated:
-        requirement = jwt_pb2.PerRouteConfig(requirement_name=JWT_REQUIRED)
-        route.typed_per_filter_config[JWT].CopyFrom(packed(requirement))
-    if filters.limit is not None:
-        route.typed_per_filter_config[RATE_LIMIT].CopyFrom(packed(filters.limit))
-    return route
-
-
-def _match_atom(route: Message, pattern: Pattern, atom: Atom) -> None:
-    match atom.piece:
-        case QueryParameter(name):
-            parameter = route.match.query_parameters.add(name=check_parameter(name))
-            if atom.regex is None:
-                parameter.present_match = True
-            else:
-                parameter.string_match.safe_regex.regex = atom.regex
-        case PathVariable(name):
-            if atom.regex is not None:  # a variable is always there
-                matcher = route.match.headers.add(name=":path")
-                matcher.string_match.safe_regex.regex = _with_variable(pattern, name, atom.regex)
-        case Header(name):
-            matcher = route.match.headers.add(name=name)
-            if atom.regex is None:
-                matcher.present_match = True
-            else:
-                matcher.string_match.safe_regex.regex = atom.regex
-        case Method():
-            matcher = route.match.headers.add(name=":method")
-            matcher.string_match.safe_regex.regex = atom.regex or ".*"
-        case _:
-            raise AssertionError(atom)
-
-
-def _with_variable(pattern: Pattern, name: str, regex: str) -> str:
-    """The pattern of a path and query in which one variable has this pattern."""
-    wanted = pattern.groups.index(name)
-    at = -1
-    parts: list[str] = []
-    for piece in re.split(f"({re.escape(STEP)}|{re.escape(SEVERAL)})", pattern.regex):
-        if piece in {STEP, SEVERAL}:
-            at += 1
-            piece = f"(?:{regex})" if at == wanted else piece
-        parts.append(piece)
-    return "".join(parts) + r"(?:\?.*)?"
 
 
 # Answering ------------------------------------------------------------------------------------
