@@ -43,6 +43,8 @@ class Node:
         self._apis: dict[str, dict[str, tuple[Served, ...]]] = {}  # by scope and api_id
         self._scopes: dict[str, Message] = {}
         self._clusters: dict[str, Message] = {}
+        self._came: set[str] = set()  # clusters, in the change that is made now
+        self._went: set[str] = set()
         self._using: dict[str, set[str]] = {}  # the api_ids of who uses a cluster
 
     def apply(self, deploy: Sequence[Artifact], undeploy: Collection[str]) -> Applied:
@@ -54,7 +56,7 @@ class Node:
         longer be. Taking out what is not there is no fault. The work is in proportion to the
         artifacts of the change, those that use them and the scopes that they share.
         """
-        before = _Before(dict(self._clusters), set(self._scopes))
+        self._came, self._went = set(), set()
         touched: set[str] = set()
         for api_id in undeploy:
             touched |= self._take_out(api_id)
@@ -66,7 +68,7 @@ class Node:
             touched |= scopes
             if reason:
                 refused[artifact.api_id] = reason
-        return self._applied(refused, touched, before)
+        return self._applied(refused, touched)
 
     def resources(self) -> Resources:
         """Everything that Envoy is to have now: the listener, the clusters, the scopes."""
@@ -178,48 +180,42 @@ class Node:
         for name in old.clusters:
             self._using.get(name, set()).discard(api_id)
         for name, cluster in now.clusters.items():
-            self._clusters.setdefault(name, cluster)
+            if name not in self._clusters:
+                self._clusters[name] = cluster
+                (self._went.discard if name in self._went else self._came.add)(name)
             self._using.setdefault(name, set()).add(api_id)
         for name in old.clusters:
             if not self._using.get(name):
                 self._using.pop(name, None)
-                self._clusters.pop(name, None)
+                if self._clusters.pop(name, None) is not None:
+                    (self._came.discard if name in self._came else self._went.add)(name)
         return {api.scope for api in (*old.apis, *now.apis)}
 
-    def _applied(
-        self, refused: Mapping[str, str], touched: Iterable[str], before: "_Before"
-    ) -> Applied:
+    def _applied(self, refused: Mapping[str, str], touched: Iterable[str]) -> Applied:
         changed: dict[str, Message] = {}
+        gone: set[str] = set()
         for scope in sorted(touched):
             members = self._apis.get(scope, {})
             if not members:
                 self._apis.pop(scope, None)
-                self._scopes.pop(scope, None)
+                if self._scopes.pop(scope, None) is not None:
+                    gone.add(scope)
                 continue
             message = scope_of(scope, (api for apis in members.values() for api in apis))
             if self._scopes.get(scope) != message:
                 self._scopes[scope] = changed[scope] = message
-        clusters = {
-            name: cluster for name, cluster in self._clusters.items() if name not in before.clusters
-        }
+        clusters = {name: self._clusters[name] for name in sorted(self._came)}
         owners = {(SCOPE, scope): frozenset(self._apis[scope]) for scope in changed}
         owners |= {(CLUSTER, name): frozenset(self._using[name]) for name in clusters}
         return Applied(
             refused=refused,
             changed=Resources({CLUSTER: clusters, SCOPE: changed}),
             removed={
-                CLUSTER: frozenset(before.clusters.keys() - self._clusters.keys()),
-                SCOPE: frozenset(before.scopes - self._scopes.keys()),
+                CLUSTER: frozenset(self._went),
+                SCOPE: frozenset(gone),
             },
             owners=owners,
         )
-
-
-class _Before(msgspec.Struct, frozen=True):
-    """What Envoy had."""
-
-    clusters: dict[str, Message]
-    scopes: set[str]
 
 
 _DIGITS: Final = 16  # of a digest in a name
