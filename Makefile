@@ -51,7 +51,7 @@ contracts: $(STAMP) ## imports point down the house only
 
 long: $(STAMP) ## the random tests (kills, state machines) with 20 times the budget
 	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
-		tests/convergence tests/stores tests/promises/test_sql_kills.py \
+		tests/convergence tests/demo tests/stores tests/promises/test_sql_kills.py \
 		tests/promises/test_gateway_kills.py tests/events/test_random_faults.py \
 		tests/engines/envoy/test_engine.py
 

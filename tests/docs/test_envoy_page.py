@@ -2,7 +2,11 @@
 
 import re
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.engines.envoy.test_gateway import with_envoy
 from tests.servers.gatesync import ask, place
@@ -26,17 +30,24 @@ def steady(line: str) -> str:
     return re.sub(r"\(attempt \d+, next in [^)]*\)", "(AGAIN)", line).rstrip()
 
 
-def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One with a short name, in which there is room for sockets."""
+    with tempfile.TemporaryDirectory(prefix="gatesync-") as name:
+        yield Path(name)
+
+
+def test_the_page_shows_what_the_commands_print(folder: Path) -> None:
     page = PAGE.read_text()
     served, _, _ = page.partition("## What an acknowledgement means")
     shown = [line[4:] for line in served.splitlines() if line.startswith("    ")]
     transcript = shown[shown.index("$ gatesync publish menu.xml --label Production --wait 1") :]
     assert len(transcript) > 10
     xml = page.partition("```xml\n")[2].partition("```")[0]
-    with place(tmp_path, labels=["Production"]) as cluster:
+    with place(folder, labels=["Production"]) as cluster:
         url = with_envoy(cluster)
-        (tmp_path / "menu.xml").write_text(xml)
-        (tmp_path / "old.xml").write_text(OLD)
+        (folder / "menu.xml").write_text(xml)
+        (folder / "old.xml").write_text(OLD)
         cluster.role("up").start()
         printed: list[str] = []
         for line in transcript:
