@@ -173,6 +173,20 @@ SET_BEFORE = tuple(
 
 
 @st.composite
+def fault_sequences(draw: Any) -> str:
+    if draw(st.booleans()):
+        return ""
+    before = draw(st.one_of(st.just(""), st.just(""), sequences(1)))
+    status = draw(st.sampled_from(['value="500"', 'value="503"'] * 3 + ['action="remove"']))
+    name, value = draw(HEADERS), draw(TEXTS)
+    header = f'<header scope="transport"{attribute("name", name)}{attribute("value", value)}/>'
+    body = draw(st.one_of(*[payloads()] * 5, st.just("")))
+    ending = draw(st.sampled_from(["<respond/>"] * 4 + ["<drop/>", "", "<loopback/>"]))
+    set_status = f'<property name="HTTP_SC" scope="axis2" {status}/>'
+    return f"<faultSequence>{before}{set_status}{body}{header}{ending}</faultSequence>"
+
+
+@st.composite
 def resources(draw: Any) -> str:
     left_out = draw(st.one_of(st.none(), st.none(), st.sampled_from(SET_BEFORE)))
     into = "".join(each for each in SET_BEFORE if each != left_out) + draw(sequences())
@@ -185,6 +199,7 @@ def resources(draw: Any) -> str:
     )
     out = draw(st.one_of(st.none(), sequences(1).map(lambda each: f"{each}<send/>")))
     outer = "" if out is None else f"<outSequence>{out}</outSequence>"
+    outer += draw(fault_sequences())
     steps = "".join(f"/{each}" for each in draw(st.lists(STEPS, max_size=2)))
     style, pattern = draw(
         st.sampled_from(

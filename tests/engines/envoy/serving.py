@@ -58,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length).decode()
         self.upstream.seen.append(Seen(self.command, self.path, headers, body))
         time.sleep(float(headers.get("x-slow", "0")))
+        if "x-hang-up" in headers:
+            self.close_connection = True
+            return
         answer = b"" if self.command == "HEAD" else f"from {self.upstream.name}".encode()
         self.send_response_only(int(headers.get("x-want", "200")))
         self.send_header("server", "upstream/1")

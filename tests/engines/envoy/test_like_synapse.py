@@ -11,10 +11,19 @@ import pytest
 
 from tests.engines.envoy.serving import Serving, api, filled, resource, send, serving, shared
 from tests.engines.test_synapse import BASE, CONFIGS, write
+from tests.servers.gatesync import free_ports
 from tests.servers.synapse import synapse_engine
 
 ADDRESS = '<address uri="http://@UP@/base"/>'
 EVERYWHERE = 'methods="GET" url-mapping="/*"'
+DOWN = '<address uri="http://@DOWN@/"/>'
+SORRY = (
+    '<payloadFactory media-type="xml"><format><sorry xmlns=""/></format><args/></payloadFactory>'
+    '<property name="messageType" scope="axis2" value="text/xml"/>'
+    '<property name="NO_ENTITY_BODY" scope="axis2" action="remove"/>'
+    '<property name="HTTP_SC" scope="axis2" value="{}"/><header name="To" action="remove"/>'
+    '<property name="RESPONSE" value="true"/><send/>'
+)
 
 APIS = [
     api("/plain", resource(send(ADDRESS))),
@@ -76,6 +85,23 @@ APIS = [
             EVERYWHERE,
         ),
     ),
+    shared(f'<sequence name="other">{SORRY.format(598)}</sequence>'),
+    shared(f'<sequence name="careful" onError="other">{send(DOWN)}</sequence>'),
+    shared('<sequence name="before" onError="other"><log/></sequence>'),
+    *(
+        api(
+            f"/fault-{name}",
+            f"<resource {EVERYWHERE}><inSequence{handler}>{into}</inSequence>"
+            f"<faultSequence>{SORRY.format(599)}</faultSequence></resource>",
+        )
+        for name, handler, into in [
+            ("plain", "", send(DOWN)),
+            ("inner", "", '<sequence key="careful"/>'),
+            ("before", "", '<sequence key="before"/>' + send(DOWN)),
+            ("inline", ' onError="other"', send(DOWN)),
+            ("up", "", send(ADDRESS)),
+        ]
+    ),
 ]  # fmt: skip
 
 
@@ -89,6 +115,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder: Path = tmp_path_factory.mktemp("both")
     with serving(folder, APIS) as envoy:
         ports = {name: each.port for name, each in envoy.upstreams.items()}
+        ports["DOWN"] = free_ports(1)[0]
         configs = folder / CONFIGS
         write(configs, BASE)
         for artifact in APIS:
@@ -162,3 +189,18 @@ def test_what_synapse_answers_by_itself(both: Both) -> None:
     assert [each.status for each in answers] == [200, 200]
     assert len({frozenset(each.headers["allow"].split(", ")) for each in answers}) == 1
     assert [each.ask("GET", "/empty/x").status for each in both] == [202, 202]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("plain", 599), ("inner", 598), ("before", 599), ("inline", 598)],
+)
+def test_the_same_fault_sequence_answers(both: Both, name: str, status: int) -> None:
+    for each in both:
+        answer = each.ask("GET", f"/fault-{name}/x")
+        assert (answer.status, "<sorry" in answer.body) == (status, True)
+
+
+def test_what_the_upstream_answers_is_no_fault(both: Both) -> None:
+    for each in both:
+        assert each.ask("GET", "/fault-up/x", {"x-want": "503"}).status == 503

@@ -212,13 +212,47 @@ def test_handlers() -> None:
     assert len(refusal(api("/a", inner), open_to_all)) == 2
 
 
-def test_a_fault_sequence_that_does_something() -> None:
-    inner = (
-        '<resource methods="GET"><inSequence>' + send(HTTP) + "</inSequence><faultSequence>"
-        '<log/><property name="a" value="b"/><respond/></faultSequence></resource>'
+MADE = "<payloadFactory><format><a/></format></payloadFactory>"
+TEAPOT = '<property name="HTTP_SC" scope="axis2" value="418"/>'
+
+
+@pytest.mark.parametrize(
+    ("inner", "element", "reason"),
+    [
+        ("<log/><respond/>", "respond", "with the body of the request, which is gone by then"),
+        (f"{MADE}<respond/>", "respond", "answers without a status"),
+        (
+            f'{MADE}{TEAPOT}<header name="A" scope="transport" expression="$trp:B"/><respond/>',
+            "respond",
+            "the fault's header a differs from request to request",
+        ),
+        (
+            f'<header name="A" scope="transport" expression="$ctx:ERROR_MESSAGE"/>{MADE}{TEAPOT}'
+            "<respond/>",
+            "header",
+            "nothing here sets the property 'ERROR_MESSAGE'",
+        ),
+        (send(HTTP), "send", "another upstream is called after the first one failed"),
+        ("<send/>", "send", "sends to where the request came to; instead: <respond/>"),
+        ("<loopback/>", "loopback", "<loopback/> in the fault sequence"),
+        (f'{TEAPOT}<sequence key="fault"/>', "sequence", "for which Envoy answers by itself"),
+        ("<script/>", "script", "Envoy cannot run this mediator"),
+    ],
+)
+def test_fault_sequences(inner: str, element: str, reason: str) -> None:
+    whole = (
+        '<resource methods="GET"><inSequence>' + send(HTTP) + "</inSequence>"
+        f"<faultSequence>{inner}</faultSequence></resource>"
     )
-    (fault,) = refusal(api("/a", inner))
-    assert (fault.element, fault.reason) == ("respond", "a fault sequence that does more than log")
+    (fault,) = refusal(api("/a", whole))
+    assert (fault.element, fault.line) == (element, 1)
+    assert reason in str(fault.problem)
+
+
+def test_a_fault_sequence_that_is_not_there() -> None:
+    inner = f'<resource methods="GET" {{}}><inSequence>{send(HTTP)}</inSequence></resource>'
+    (fault,) = refusal(api("/a", inner.format('faultSequence="none"')))
+    assert "this node has no sequence 'none'" in fault.reason
 
 
 def test_https_only_on_a_listener_with_tls() -> None:

@@ -8,7 +8,6 @@ import msgspec
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from lxml import etree
 
-from gatesync.artifacts.base import is_base_name
 from gatesync.artifacts.model import SUPER_TENANT
 from gatesync.engines.envoy.faults import Cannot, Fault, line_of, tag_of
 from gatesync.engines.envoy.handlers import (
@@ -24,9 +23,9 @@ from gatesync.engines.envoy.handlers import (
     tiers,
 )
 from gatesync.engines.envoy.matches import Filters
-from gatesync.engines.envoy.mediators import is_harmless
 from gatesync.engines.envoy.options import Options
 from gatesync.engines.envoy.patterns import METHODS, Pattern, literal_path, pattern_of
+from gatesync.engines.envoy.pending import Mediators, OnFault, guarded, written_out
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.routes import empty_answer, not_found, preflight, route_of
 from gatesync.engines.envoy.sequences import Walk
@@ -225,7 +224,6 @@ class Api:
         style = next((each for each in ("uri-template", "url-mapping") if element.get(each)), "")
         pattern = pattern_of(style, element.get(style, "") if style else "", self.context)
         filters = self._filters(methods, pattern, matchers)
-        self._check_fault_sequence(element)
         matched = () if len(methods) == len(METHODS) else methods
         routes = [
             route
@@ -253,27 +251,33 @@ class Api:
             self.clusters[target.cluster.name] = target.cluster
         return self._try(element, route_of, pattern, methods, branch, filters)
 
-    def _mediators(
-        self, element: etree._Element, which: str, suffix: str
-    ) -> list[etree._Element] | None:
+    def _mediators(self, element: etree._Element, which: str, suffix: str) -> Mediators | None:
         """Those of the resource's sequence, after those that WSO2's extension handler runs."""
+        handler = self._fault_sequence(element)
         inline = element.find(f"{{*}}{which}")
         key = element.get(which)
-        found: list[etree._Element] | None = None
+        found: Mediators | None = None
         if inline is not None:
-            found = list(inline.iterchildren(etree.Element))
+            found = self._try(inline, written_out, self._sources, inline, handler) or []
         elif key:
-            found = self._try(element, self._sources.sequence, key) or []
+            found = self._try(element, guarded, self._sources, key, handler) or []
         extensions = [
             mediator
             for name in self._extensions(suffix)
-            for mediator in self._try(element, self._sources.sequence, name) or ()
+            for mediator in self._try(element, guarded, self._sources, name, handler) or ()
         ]
-        if not extensions:
-            return found
-        if found is None and which == "outSequence":
+        if extensions and found is None and which == "outSequence":
             found = [etree.Element("respond")]
-        return [*extensions, *(found or ())]
+        elif not extensions and found is None:
+            return None
+        return [OnFault(handler), *extensions, *(found or ())]
+
+    def _fault_sequence(self, element: etree._Element) -> tuple[etree._Element, ...]:
+        """What runs when an upstream fails; nothing where Envoy is to answer by itself."""
+        inline, key = element.find("{*}faultSequence"), element.get("faultSequence")
+        if inline is not None:
+            return tuple(inline.iterchildren(etree.Element))
+        return (self._try(element, self._sources.fault_sequence, key) or ()) if key else ()
 
     def _extensions(self, suffix: str) -> list[str]:
         if EXTENSION_HANDLER not in {name for name, _ in self._handlers}:
@@ -281,26 +285,6 @@ class Api:
         name = self._root.get("name", "")
         names = [f"WSO2AM--Ext--{suffix}", f"{name}:v{self._root.get('version', '')}--{suffix}"]
         return [each for each in names if self._sources.has(Need("sequence", each))]
-
-    def _check_fault_sequence(self, element: etree._Element) -> None:
-        """Envoy answers by itself when an upstream fails; a sequence may only watch that."""
-        inline, key = element.find("{*}faultSequence"), element.get("faultSequence")
-        if inline is None and (not key or is_base_name("sequence", key)):
-            return
-        if inline is not None:
-            mediators = list(inline.iterchildren(etree.Element))
-        else:
-            mediators = self._try(element, self._sources.sequence, key or "") or []
-        for each in mediators:
-            tag, named = tag_of(each), each.get("key", "")
-            watches = is_harmless(each) or (tag == "property" and each.get("scope") is None)
-            if not watches and not (tag == "sequence" and is_base_name("sequence", named)):
-                cannot = Cannot(
-                    "a fault sequence that does more than log",
-                    "none, or the pack's own: Envoy answers with 503 or 504 when an upstream fails",
-                )
-                self._report(each, cannot)
-                return
 
     def _known(self, pattern: Pattern) -> dict[str, Value]:
         """Properties that have a value before the first mediator."""

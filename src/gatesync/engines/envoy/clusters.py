@@ -34,6 +34,7 @@ class Address(msgspec.Struct, frozen=True):
     query: Value
     method: str
     timeout_ms: int
+    discards: bool  # what is late is nothing that a fault sequence is told
     suspension: tuple[int, int, int] | None  # failures, first and longest pause in ms
 
     @property

@@ -34,6 +34,7 @@ class Target(msgspec.Struct, frozen=True):
         timeout_ms: how long it may take to answer.
         tries: how many members a request may be tried on, where nothing was sent to those before.
         by_priority: whether they are tried in their order.
+        late_fails: whether no answer in time is a failure, for which a fault sequence runs.
     """
 
     cluster: Message
@@ -45,6 +46,7 @@ class Target(msgspec.Struct, frozen=True):
     timeout_ms: int
     tries: int
     by_priority: bool = False
+    late_fails: bool = True
 
 
 Read = Callable[[Reference], Value | Unknown]
@@ -81,6 +83,7 @@ def target_of(
         host=address.name,
         timeout_ms=address.timeout_ms,
         tries=1,
+        late_fails=not address.discards,
     )
 
 
@@ -154,6 +157,7 @@ def _address(
         query=query,
         method=method,
         timeout_ms=_timeout(element, options),
+        discards=element.findtext("{*}timeout/{*}responseAction", "").strip() == "discard",
         suspension=_suspension(element),
     )
 
@@ -344,6 +348,7 @@ def _several(
         timeout_ms=max(each.timeout_ms for each in addresses),
         tries=len(addresses) if failing_over else 1,
         by_priority=kind == "failover",
+        late_fails=not any(each.discards for each in addresses),
     )
 
 

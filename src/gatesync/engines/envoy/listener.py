@@ -107,12 +107,29 @@ function envoy_on_request(handle)
   if wanted:get("body") then set_body(handle, wanted:get("body"), wanted:get("type")) end
 end
 
+-- Nothing but what the fault sequence says: the route may have added what is for answers.
+local function answer_fault(handle, fault)
+  local body = handle:body()  -- none where HEAD was asked
+  local headers, names = handle:headers(), {}
+  for name in pairs(headers) do
+    if name:sub(1, 1) ~= ":" then names[#names + 1] = name end
+  end
+  for _, name in ipairs(names) do headers:remove(name) end
+  if body then body:setBytes(fault.body) end
+  headers:replace(":status", fault.status)
+  for name, value in pairs(fault.headers) do headers:replace(name, value) end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local by_upstream = headers:get("x-gatesync-answered") == "-"
   headers:remove("x-gatesync-answered")
-  if not by_upstream then return end
   local wanted = handle:metadata()
+  if not by_upstream then
+    local fault = wanted:get("fault")
+    if fault and fault.on:find(headers:get(":status"), 1, true) then answer_fault(handle, fault) end
+    return
+  end
   if wanted:get("answer_status") then headers:replace(":status", wanted:get("answer_status")) end
   if wanted:get("answer_body") then
     set_body(handle, wanted:get("answer_body"), wanted:get("answer_type"))

@@ -5,10 +5,10 @@ from typing import Final
 from immutables import Map
 
 from gatesync.engines.envoy.faults import Cannot
-from gatesync.engines.envoy.state import Outcome, Payload, State
+from gatesync.engines.envoy.state import FaultAnswer, Outcome, Payload, State
 from gatesync.engines.envoy.values import Unknown, Value, constant
 
-__all__ = ["answered", "passed_on"]
+__all__ = ["answered", "failed", "passed_on"]
 
 _NO_BODY: Final = Payload("", "")
 
@@ -66,7 +66,33 @@ def passed_on(state: State) -> Outcome:
         answer_headers=state.headers,
         answer_payload=_payload(state),
         status=_status(state),
+        fault=state.fault,
     )
+
+
+def failed(state: State) -> FaultAnswer:
+    """A fault sequence answers.
+
+    Raises:
+        Cannot: the answer is none that Envoy can give, or differs from request to request.
+    """
+    payload, status = _payload(state), _status(state)
+    if payload is None:
+        raise Cannot(
+            "the fault sequence answers with the body of the request, which is gone by then",
+            "payloadFactory, or NO_ENTITY_BODY, before it",
+        )
+    if not status:
+        raise Cannot("the fault sequence answers without a status", "HTTP_SC with a constant")
+    headers = {name: _same_for_all(name, value) for name, value in state.headers.items()}
+    return FaultAnswer(status, payload, Map({name: said for name, said in headers.items() if said}))
+
+
+def _same_for_all(name: str, value: Value | None) -> str:
+    literal = constant(value or ())
+    if literal is None:
+        raise Cannot(f"the fault's header {name} differs from request to request", "a constant")
+    return literal
 
 
 def _payload(state: State) -> Payload | None:

@@ -26,7 +26,7 @@ from gatesync.engines.envoy.listener import (
 from gatesync.engines.envoy.matches import Filters, matching_route
 from gatesync.engines.envoy.patterns import Pattern, capture_regex
 from gatesync.engines.envoy.resources import Message
-from gatesync.engines.envoy.state import Branch, Outcome
+from gatesync.engines.envoy.state import Branch, FaultAnswer, Outcome, Payload
 from gatesync.engines.envoy.values import (
     METADATA,
     Answer,
@@ -76,7 +76,7 @@ class _Work:
 
     def __init__(self, route: Message) -> None:
         self.route = route
-        self.lua: dict[str, str] = {}
+        self.lua: dict[str, object] = {}
         self.captures: set[Piece] = set()
         self.mutations = header_mutation_pb2.Mutations()
 
@@ -122,12 +122,16 @@ def _answer(work: _Work, outcome: Outcome) -> None:
     if payload is None:
         work.lua["echo"] = str(outcome.status)
         return
-    if len(payload.body.encode()) > DIRECT_MAX_BYTES:
-        raise Cannot(f"a body of more than {DIRECT_MAX_BYTES} bytes", "an upstream that has it")
+    _check_size(payload)
     if payload.body:
         route.direct_response.body.inline_string = payload.body
     if payload.type and "content-type" not in outcome.answer_headers:
         route.response_headers_to_add.append(_set("content-type", escaped(payload.type)))
+
+
+def _check_size(payload: Payload) -> None:
+    if len(payload.body.encode()) > DIRECT_MAX_BYTES:
+        raise Cannot(f"a body of more than {DIRECT_MAX_BYTES} bytes", "an upstream that has it")
 
 
 def _answer_headers(work: _Work, outcome: Outcome) -> None:
@@ -191,8 +195,25 @@ def _pass_on(work: _Work, pattern: Pattern, outcome: Outcome) -> None:
         )
     if outcome.status:
         lua["answer_status"] = str(outcome.status)
-    if outcome.status or outcome.answer_payload is not None:
+    if outcome.fault is not None:
+        lua["fault"] = _fault(outcome.fault, late=target.late_fails)
+    if outcome.status or outcome.answer_payload is not None or outcome.fault is not None:
         route.response_headers_to_add.append(_set(ANSWERED_HEADER, "%RESPONSE_FLAGS%"))
+
+
+def _fault(fault: FaultAnswer, *, late: bool) -> dict[str, object]:
+    """For Lua, which answers so where Envoy would with one of these statuses by itself."""
+    _check_size(fault.payload)
+    headers: dict[str, str] = dict(fault.headers)
+    if fault.payload.body:
+        headers.setdefault("content-type", fault.payload.type)
+    on = "502 503 504" if late else "502 503"
+    return {
+        "on": on,
+        "status": str(fault.status),
+        "body": fault.payload.body,
+        "headers": headers,
+    }
 
 
 def _retry(policy: Message, tries: int, *, by_priority: bool) -> None:

@@ -4,10 +4,11 @@ What a request does not decide is computed; where it decides (a filter on its me
 both ways are followed. Each way ends in what Envoy is to do with the requests that go it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from immutables import Map
 from lxml import etree
 
 from gatesync.engines.envoy.conditions import (
@@ -23,25 +24,26 @@ from gatesync.engines.envoy.conditions import (
 from gatesync.engines.envoy.endpoints import target_of
 from gatesync.engines.envoy.expressions import Reference
 from gatesync.engines.envoy.faults import Cannot, tag_of
-from gatesync.engines.envoy.mediators import CHANGING, HEADER_NAME, is_harmless, why_not
+from gatesync.engines.envoy.mediators import CHANGING, is_harmless, why_not
 from gatesync.engines.envoy.options import Options
-from gatesync.engines.envoy.outcomes import answered, passed_on
-from gatesync.engines.envoy.sources import Sources
-from gatesync.engines.envoy.state import Branch, Phase, State
-from gatesync.engines.envoy.values import (
-    Answer,
-    Header,
-    Method,
-    QueryParameter,
-    Rest,
-    Unknown,
-    Value,
+from gatesync.engines.envoy.outcomes import answered, failed, passed_on
+from gatesync.engines.envoy.pending import (
+    Mediators,
+    OnFault,
+    Todo,
+    answers_as_envoy,
+    before,
+    guarded,
+    mediators_of,
+    written_out,
 )
+from gatesync.engines.envoy.reading import read
+from gatesync.engines.envoy.sources import Sources
+from gatesync.engines.envoy.state import Branch, FaultAnswer, Phase, State
+from gatesync.engines.envoy.values import Unknown, Value
 
 __all__ = ["Walk"]
 
-# What is still to be done: a mediator, and what comes after it.
-Todo = tuple[etree._Element, "Todo"] | None
 Step = State | tuple[Todo, State] | list[Branch]
 
 _ENDING: Final = frozenset({"respond", "drop", "loopback"})
@@ -72,13 +74,13 @@ class Walk:
         self._known = known
         self._report = report
         self._count = 0
-        self._out: list[etree._Element] | None = None
+        self._out: Mediators | None = None
 
     def branches(
         self,
         resource: etree._Element,
-        into: list[etree._Element] | None,
-        out: list[etree._Element] | None,
+        into: Mediators | None,
+        out: Mediators | None,
     ) -> list[Branch]:
         """What becomes of requests to a resource whose sequences hold these mediators.
 
@@ -87,11 +89,14 @@ class Walk:
         """
         self._out = out
         self._resource = resource
-        return self._run(_before(into or (), None), State())
+        return self._run(before(into or (), None), State())
 
     def _run(self, todo: Todo, state: State) -> list[Branch]:
         while todo is not None:
             element, todo = todo
+            if isinstance(element, OnFault):
+                state = msgspec.structs.replace(state, handler=element.mediators)
+                continue
             tag = tag_of(element)
             if is_harmless(element):
                 continue
@@ -116,6 +121,8 @@ class Walk:
         """Where a sequence ends and nothing was sent: 202, as Synapse's transport has it."""
         if state.phase == Phase.REQUEST:
             return [_branch(state, answered(msgspec.structs.replace(state, payload=None), 202))]
+        if state.after_fault is not None:
+            return state.after_fault(state, None)
         if state.broken:
             return []
         what = "the upstream's answer is" if state.phase == Phase.ANSWER else "the message is"
@@ -144,48 +151,27 @@ class Walk:
             case _:
                 raise Cannot(*why_not(tag))
 
-    # What a message knows ---------------------------------------------------------------------
-
     def _read(self, what: Reference, state: State) -> Value | Unknown:
-        name = what.name
-        if what.scope == "transport":
-            if not HEADER_NAME.fullmatch(name):
-                raise Cannot(f"{name!r} is no name of a header", "letters, digits and '-'")
-            if name.lower() in state.headers:
-                return state.headers[name.lower()] or ()
-            return (Answer(name.lower()) if state.phase == Phase.ANSWER else Header(name.lower()),)
-        if what.scope == "url":
-            return (QueryParameter(name),)
-        if what.scope == "axis2":
-            return _axis2(name, state)
-        if name in state.properties:
-            return state.properties[name]
-        if name in self._known:
-            return self._known[name]
-        if name.startswith("query.param."):
-            return (QueryParameter(name.removeprefix("query.param.")),)
-        if name in {"REST_METHOD", "api.ut.HTTP_METHOD"}:
-            return (Method(),)
-        return Unknown(
-            f"nothing here sets the property {name!r}, which is known only to Synapse",
-            "a property that the sequence sets from a constant, a header or the URL",
-        )
+        return read(what, state, self._known)
 
     # Ways through -----------------------------------------------------------------------------
 
     def _sequence(self, element: etree._Element, rest: Todo, state: State) -> Step:
         key = element.get("key")
         if not key:
-            return _before(_mediators(element), rest), state
+            inner = written_out(self._sources, element, state.handler)
+            return before(inner, rest), state
         if state.depth >= _DEEPEST:
             raise Cannot(f"the sequence {key!r} calls itself", "sequences that end")
+        if state.phase == Phase.FAULT and answers_as_envoy(key, state):
+            return self._end(state)
         deeper = msgspec.structs.replace(state, depth=state.depth + 1)
-        return _before(self._sources.sequence(key), rest), deeper
+        return before(guarded(self._sources, key, state.handler), rest), deeper
 
     def _filter(self, element: etree._Element, rest: Todo, state: State) -> Step:
         then, otherwise = element.find("{*}then"), element.find("{*}else")
-        yes = self._within(element if then is None else then, rest)
-        no = rest if otherwise is None else self._within(otherwise, rest)
+        yes = self._within(element if then is None else then, rest, state)
+        no = rest if otherwise is None else self._within(otherwise, rest, state)
         try:
             condition = self._condition(element, state)
         except Cannot as cannot:
@@ -204,7 +190,7 @@ class Walk:
 
     def _switch(self, element: etree._Element, rest: Todo, state: State) -> Step:
         default = element.find("{*}default")
-        no = rest if default is None else self._within(default, rest)
+        no = rest if default is None else self._within(default, rest, state)
         cases = [
             (matching(element.get("source", ""), each.get("regex", ""), reading), each)
             for reading in (lambda each: self._read(each, state),)
@@ -220,7 +206,7 @@ class Walk:
         (condition, case), *others = cases
         return self._ask(
             condition,
-            lambda each: self._run(self._within(case, rest), each),
+            lambda each: self._run(self._within(case, rest, each), each),
             lambda each: self._go(self._first_of(others, rest, no, each)),
             state,
         )
@@ -266,13 +252,13 @@ class Walk:
             raise Cannot(reason, "fewer filters, or several resources", self._resource)
         return msgspec.structs.replace(state, atoms=(*state.atoms, (atom, answer)))
 
-    def _within(self, element: etree._Element, rest: Todo) -> Todo:
+    def _within(self, element: etree._Element, rest: Todo, state: State) -> Todo:
         """The mediators of a branch, which may be a sequence's."""
         key = element.get("sequence")
         if not key:
-            return _before(_mediators(element), rest)
+            return before(mediators_of(element), rest)
         try:
-            return _before(self._sources.sequence(key), rest)
+            return before(guarded(self._sources, key, state.handler), rest)
         except Cannot as cannot:
             self._report(element, cannot)
             return rest
@@ -282,12 +268,19 @@ class Walk:
     def _send(self, tag: str, element: etree._Element, rest: Todo, state: State) -> Step:
         endpoint = element.find("{*}endpoint")
         if endpoint is None:
-            if tag == "send" and (state.phase != Phase.REQUEST or state.returning):
+            back = state.phase in {Phase.ANSWER, Phase.LOOPED} or state.returning
+            if tag == "send" and back:
                 return self._respond(state)
-            if not state.to:
+            if not state.to or state.phase == Phase.FAULT:
                 reason = f"<{tag}> without an endpoint sends to where the request came to"
-                raise Cannot(reason, "an <endpoint> in it")
+                instead = "<respond/>" if state.phase == Phase.FAULT else "an <endpoint> in it"
+                raise Cannot(reason, instead)
             endpoint = _default_endpoint()
+        if state.phase == Phase.FAULT:
+            raise Cannot(
+                "another upstream is called after the first one failed",
+                "a failover endpoint, whose members are tried where nothing was sent",
+            )
         if state.phase != Phase.REQUEST:
             raise Cannot(
                 "a second upstream is called with the first one's answer",
@@ -309,26 +302,72 @@ class Walk:
             depth=state.depth,
             broken=state.broken,
         )
-        if tag == "call":
+        if tag == "send":
+            key = element.get("receive")
+            if self._out is None and not key:
+                return self._failing(answer, lambda each: self._sent_back(element, each))
+            rest = before(self._sources.sequence(key) if key else self._out or (), None)
+        if not state.handler:
             return rest, answer
-        if key := element.get("receive"):
-            return _before(self._sources.sequence(key), None), answer
-        return self._respond(answer) if self._out is None else (_before(self._out, None), answer)
+        return self._failing(answer, lambda each: self._run(rest, each))
+
+    def _sent_back(self, element: etree._Element, answer: State) -> list[Branch]:
+        try:
+            return self._respond(answer)
+        except Cannot as cannot:
+            self._report(element, cannot)
+            return []
+
+    def _failing(self, answer: State, onward: Callable[[State], list[Branch]]) -> list[Branch]:
+        """What becomes of requests on each way through what runs when the upstream fails.
+
+        Which way is known before anything is sent: the filters there ask for the request as well.
+        """
+
+        def go_on(ended: State, fault: FaultAnswer | None) -> list[Branch]:
+            return onward(
+                msgspec.structs.replace(
+                    answer,
+                    fault=fault,
+                    atoms=ended.atoms,
+                    broken=answer.broken or ended.broken,
+                )
+            )
+
+        sent = answer.sent
+        assert sent is not None
+        # What was set to be sent does not come back: a password for the upstream may be in it.
+        fault = msgspec.structs.replace(
+            sent,
+            phase=Phase.FAULT,
+            headers=Map(),
+            axis2=sent.axis2.set("NO_ENTITY_BODY", None),
+            payload=None,
+            returning=False,
+            sent=sent,
+            after_fault=go_on,
+        )
+        return self._run(before(sent.handler, None), fault)
 
     def _respond(self, state: State) -> list[Branch]:
+        if state.after_fault is not None:
+            return state.after_fault(state, failed(state))
         outcome = passed_on(state) if state.phase == Phase.ANSWER else answered(state)
         return [_branch(state, outcome)]
 
     def _drop(self, element: etree._Element, state: State) -> Step:
         if state.phase == Phase.REQUEST and not state.returning:
             return [_branch(state, answered(msgspec.structs.replace(state, payload=None), 202))]
+        if state.phase == Phase.FAULT:
+            return self._end(state)
         raise Cannot("an answer is dropped, and the client waits in vain", "<respond/>", element)
 
     def _loop(self, element: etree._Element, state: State) -> Step:
         if state.phase != Phase.REQUEST:
-            raise Cannot("<loopback/> in the out sequence", "<respond/>", element)
+            where = "fault" if state.phase == Phase.FAULT else "out"
+            raise Cannot(f"<loopback/> in the {where} sequence", "<respond/>", element)
         looped = msgspec.structs.replace(state, phase=Phase.LOOPED)
-        return self._respond(looped) if self._out is None else (_before(self._out, None), looped)
+        return self._respond(looped) if self._out is None else (before(self._out, None), looped)
 
 
 def _branch(state: State, outcome: object) -> Branch:
@@ -336,30 +375,7 @@ def _branch(state: State, outcome: object) -> Branch:
     return Branch(atoms, outcome)  # type: ignore[arg-type]
 
 
-def _before(elements: Iterable[etree._Element], rest: Todo) -> Todo:
-    for element in reversed(list(elements)):
-        rest = (element, rest)
-    return rest
-
-
-def _mediators(element: etree._Element) -> list[etree._Element]:
-    return list(element.iterchildren(etree.Element))
-
-
 def _default_endpoint() -> etree._Element:
     endpoint = etree.Element("endpoint")
     etree.SubElement(endpoint, "default")
     return endpoint
-
-
-def _axis2(name: str, state: State) -> Value | Unknown:
-    if name in state.axis2:
-        return state.axis2[name] or ()
-    if name == "HTTP_METHOD":
-        return (Method(),)
-    if name == "REST_URL_POSTFIX":
-        return (Rest(),)
-    return Unknown(
-        f"the property {name!r} of scope axis2 is known only to Synapse",
-        "HTTP_METHOD, REST_URL_POSTFIX, or one that the sequence has set",
-    )

@@ -12,9 +12,9 @@ from gatesync.artifacts.references import Key, also_serves_as, why_unchecked
 from gatesync.artifacts.xml import parse
 from gatesync.engines.envoy.faults import Cannot, tag_of
 
-__all__ = ["Need", "Shared", "Sources", "names_of"]
+__all__ = ["HARMLESS_BASE", "Need", "Shared", "Sources", "names_of"]
 
-_HARMLESS_BASE: Final = frozenset({"_cors_request_handler_", "_build_"})
+HARMLESS_BASE: Final = frozenset({"_cors_request_handler_", "_build_"})
 """Of the pack's own sequences, those that Envoy's filters do, or that do nothing."""
 
 
@@ -56,17 +56,29 @@ class Sources:
     def sequence(self, key: str) -> list[etree._Element]:
         """The mediators of a named sequence; raises `Cannot`."""
         need = Need("sequence", key.strip())
-        if need not in self._own and need.name in _HARMLESS_BASE:
+        if need not in self._own and need.name in HARMLESS_BASE:
             return []
-        root = self._element(need)
-        handler = root.get("onError")
-        if handler and not is_base_name("sequence", handler):
-            raise Cannot(
-                f"the sequence {key!r} has an error handler of its own",
-                "no onError: Envoy answers with 503 or 504 when an upstream fails",
-                root,
-            )
-        return list(root.iterchildren(etree.Element))
+        return list(self._element(need).iterchildren(etree.Element))
+
+    def on_error(self, key: str) -> tuple[etree._Element, ...] | None:
+        """The mediators of a named sequence's error handler; None: none of its own.
+
+        Raises:
+            Cannot: there is no such handler.
+        """
+        need = Need("sequence", key.strip())
+        if need not in self._own and need.name in HARMLESS_BASE:
+            return None
+        return self.on_error_of(self._element(need))
+
+    def on_error_of(self, sequence: etree._Element) -> tuple[etree._Element, ...] | None:
+        """The same of a sequence that is written out."""
+        handler = sequence.get("onError")
+        return self.fault_sequence(handler) if handler else None
+
+    def fault_sequence(self, key: str) -> tuple[etree._Element, ...]:
+        """The mediators of what runs on failures; none of the pack's own. Raises `Cannot`."""
+        return () if is_base_name("sequence", key.strip()) else tuple(self.sequence(key))
 
     def endpoint(self, key: str) -> etree._Element:
         """The element of a named endpoint; raises `Cannot`."""

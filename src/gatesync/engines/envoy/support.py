@@ -81,8 +81,14 @@ _SUPPORTED: Final = (
     ),
     (
         "`faultSequence`, `onError`",
-        "none, the pack's own, or one that only logs",
-        "Envoy answers by itself: 503 where an upstream cannot be reached, 504 where it is late",
+        "inline, by key, shared; the innermost `onError` around the `send` or `call`. "
+        "`payloadFactory` or `NO_ENTITY_BODY`, `HTTP_SC` and headers with constants, then "
+        "`<respond/>`; `filter` and `switch` on the request",
+        "Where the upstream cannot be reached, hangs up before it answers, is suspended or late; "
+        "what it answers itself, 503 too, passes untouched. Nothing of the request or of what was "
+        "set on it comes back. Where no fault sequence answers (none, the pack's own, one that "
+        "only logs or ends in `<drop/>`), Envoy does: 503, or 504 where it is late. `ERROR_CODE`, "
+        "`ERROR_MESSAGE` and another `<send>` are refused",
     ),
     (
         "`<send>`, `<call>`",
@@ -121,7 +127,8 @@ _SUPPORTED: Final = (
     (
         "timeouts, suspension",
         "`timeout/duration`; `suspendOnFailure` with `markForSuspension`",
-        "After an answer that is late comes 504, whatever `responseAction` says. Suspension is by "
+        "Where an answer is late the fault sequence runs, but with `responseAction` discard: then "
+        "comes 504, as without one. Suspension is by "
         "failures to connect and resets; its time grows by addition up to `maximumDuration`. "
         "Without `<suspendOnFailure>` nothing is suspended. Of a group, the next member is tried "
         "where nothing was sent",
