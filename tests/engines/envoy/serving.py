@@ -234,7 +234,7 @@ def envoy(folder: Path, config: str, port: int) -> Iterator[None]:
     """A process that listens on the port while the block runs."""
     file, log = folder / "envoy.json", folder / "envoy.log"
     file.write_text(config)
-    command = [str(find_envoy(None)), "-c", str(file), "--use-dynamic-base-id"]
+    command = [str(find_envoy(None)), "-c", str(file), "--disable-hot-restart"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--concurrency", "1", "-l", "warning"], stdout=out, stderr=out
