@@ -53,7 +53,7 @@ long: $(STAMP) ## the random tests (kills, state machines) with 20 times the bud
 	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
 		tests/convergence tests/demo tests/stores tests/promises/test_sql_kills.py \
 		tests/promises/test_gateway_kills.py tests/events/test_random_faults.py \
-		tests/engines/envoy/test_engine.py
+		tests/engines/envoy/test_engine.py tests/promises/test_envoy_redeploys.py
 
 fuzz: $(STAMP) ## the decoders and the OpenAPI pages with 60 times the budget, from other seeds each time
 	GATESYNC_TEST_BUDGET=60 GATESYNC_FUZZ_SEED="$$(date +%s)" $(BIN)/python -m pytest -n $(WORKERS) \
