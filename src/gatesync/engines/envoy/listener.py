@@ -1,8 +1,8 @@
 """The listener: one for all APIs, made from the gateway's settings alone.
 
 A request's scope is found by a key that an early mutation takes from its path, whatever the client
-sent under that name. What a filter does is said route by route; those that cost something are
-off where a route does not turn them on.
+sent under that name. What a filter does is said route by route. All but the one for tokens are off
+where a route does not turn them on, since each costs a request something.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from typing import Final
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
@@ -46,6 +47,7 @@ __all__ = [
     "listener",
     "packed",
     "static_listener",
+    "turned_on",
 ]
 
 LISTENER_NAME: Final = "gatesync"
@@ -168,6 +170,11 @@ def packed(message: Message) -> AnyMessage:
     return wrapped
 
 
+def turned_on(config: Message) -> AnyMessage:
+    """What a route says of a filter that is off elsewhere."""
+    return packed(route_components_pb2.FilterConfig(config=packed(config)))
+
+
 def http_connection_manager(options: Options) -> Message:
     """What is done with each request before it finds its route; its scopes are still to be told."""
     manager = hcm_pb2.HttpConnectionManager(
@@ -204,14 +211,18 @@ def _filters(options: Options) -> list[Message]:
     """In WSO2's order: CORS, who it is, how much, then what the sequences do."""
     lua = lua_pb2.Lua(source_codes={LUA_SCRIPT: {"inline_string": _LUA_SOURCE}})
     lua.clear_route_cache.value = False  # a path that was rewritten is the upstream's
-    filters = [_filter(CORS, cors_pb2.Cors())]
+    filters = [_filter(CORS, cors_pb2.Cors(), disabled=True)]
     if options.issuer:
         filters.append(_filter(JWT, _jwt(options.issuer)))
     return [
         *filters,
-        _filter(RATE_LIMIT, local_rate_limit_pb2.LocalRateLimit(stat_prefix="gatesync")),
+        _filter(
+            RATE_LIMIT,
+            local_rate_limit_pb2.LocalRateLimit(stat_prefix="gatesync"),
+            disabled=True,
+        ),
         _filter(HEADER_TO_METADATA, header_to_metadata_pb2.Config(), disabled=True),
-        _filter(HEADER_MUTATION, header_mutation_pb2.HeaderMutation()),
+        _filter(HEADER_MUTATION, header_mutation_pb2.HeaderMutation(), disabled=True),
         _filter(LUA, lua, disabled=True),
         _filter("envoy.filters.http.router", router_pb2.Router(suppress_envoy_headers=True)),
     ]

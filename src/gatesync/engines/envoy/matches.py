@@ -8,7 +8,14 @@ from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 
 from gatesync.engines.envoy.conditions import Atom
-from gatesync.engines.envoy.listener import CORS, JWT, JWT_REQUIRED, RATE_LIMIT, packed
+from gatesync.engines.envoy.listener import (
+    CORS,
+    JWT,
+    JWT_REQUIRED,
+    RATE_LIMIT,
+    packed,
+    turned_on,
+)
 from gatesync.engines.envoy.patterns import SEVERAL, STEP, Pattern
 from gatesync.engines.envoy.resources import Message
 from gatesync.engines.envoy.values import (
@@ -63,12 +70,12 @@ def matching_route(
     for atom in atoms:
         _match_atom(route, pattern, atom)
     if filters.cors is not None:
-        route.typed_per_filter_config[CORS].CopyFrom(packed(filters.cors))
+        route.typed_per_filter_config[CORS].CopyFrom(turned_on(filters.cors))
     if filters.authenticated:
         requirement = jwt_pb2.PerRouteConfig(requirement_name=JWT_REQUIRED)
         route.typed_per_filter_config[JWT].CopyFrom(packed(requirement))
     if filters.limit is not None:
-        route.typed_per_filter_config[RATE_LIMIT].CopyFrom(packed(filters.limit))
+        route.typed_per_filter_config[RATE_LIMIT].CopyFrom(turned_on(filters.limit))
     return route
 
 

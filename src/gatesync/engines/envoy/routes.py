@@ -22,6 +22,7 @@ from gatesync.engines.envoy.listener import (
     LUA_SCRIPT,
     PATH_HEADER,
     packed,
+    turned_on,
 )
 from gatesync.engines.envoy.matches import Filters, matching_route
 from gatesync.engines.envoy.patterns import Pattern, capture_regex
@@ -315,18 +316,14 @@ def _enable(work: _Work, pattern: Pattern) -> None:
             regex, substitution = capture_regex(pattern, piece)
             found.regex_value_rewrite.pattern.regex = regex
             found.regex_value_rewrite.substitution = substitution
-        _turn_on(work.route, HEADER_TO_METADATA, config)
+        work.route.typed_per_filter_config[HEADER_TO_METADATA].CopyFrom(turned_on(config))
     if work.mutations.ByteSize():
         mutations = header_mutation_pb2.HeaderMutationPerRoute(mutations=work.mutations)
-        work.route.typed_per_filter_config[HEADER_MUTATION].CopyFrom(packed(mutations))
+        work.route.typed_per_filter_config[HEADER_MUTATION].CopyFrom(turned_on(mutations))
     if work.lua:
         work.route.metadata.filter_metadata[LUA].update(work.lua)
-        _turn_on(work.route, LUA, lua_pb2.LuaPerRoute(name=LUA_SCRIPT))
-
-
-def _turn_on(route: Message, name: str, config: Message) -> None:
-    wrapped = route_pb2.FilterConfig(config=packed(config))
-    route.typed_per_filter_config[name].CopyFrom(packed(wrapped))
+        script = lua_pb2.LuaPerRoute(name=LUA_SCRIPT)
+        work.route.typed_per_filter_config[LUA].CopyFrom(turned_on(script))
 
 
 def _may_be_empty(value: Value, itself: Piece) -> bool:
