@@ -156,6 +156,7 @@ def test_a_refused_connection_is_answered_by_the_fault_sequence_and_nothing_else
         answer = envoy.ask(method, "/whole/x", {"X-In": "in"}, body)
         assert (answer.status, answer.body) == (599, BODY)
         answer.headers.pop("date")
+        answer.headers.pop("connection", None)  # it ends where the body was not read to its end
         assert answer.headers == {
             "content-type": "application/json",
             "content-length": str(len(BODY)),

@@ -102,7 +102,8 @@ class EnvoyEngine:
             except BaseException as error:
                 self._owed |= {*offered, *undeploy}
                 self._wanted.take({k: before.get(k) for k in (*offered, *undeploy)}, before)
-                self._stirred.set()
+                if not isinstance(error, asyncio.CancelledError):
+                    self._stirred.set()  # a gateway that stops takes nothing back from its Envoy
                 if isinstance(error, RejectedError | DisconnectedError | TimeoutError):
                     self._error = _reason(error)
                     raise EngineError(self._error) from error
