@@ -95,7 +95,9 @@ def _measure(folder: Path, count: int, options: argparse.Namespace) -> dict[str,
             f"[gatesync.traffic_manager]\nlisten = '127.0.0.1:{ports['broker']}'\n"
         )
         stack.enter_context(role("traffic-manager", control, folder / "tm.log"))
-        time.sleep(1)  # for its file with credentials, which the publisher reads
+        credentials = folder / "control" / "broker-credentials.json"
+        while not credentials.exists():  # the publisher reads it when it starts
+            time.sleep(0.01)
         stack.enter_context(role("publisher", control, folder / "publisher.log"))
         url = f"http://127.0.0.1:{ports['publisher']}"
         wait_until(f"{url}/health/ready")

@@ -116,7 +116,7 @@ class SecretSources:
                 _kill(process)
                 said = str(error) if isinstance(error, Invalid) else _LATE
                 raise Invalid(f"the command {program} {said}") from None
-            except BaseException:
+            except BaseException:  # whatever ends this, the command does not outlive it
                 _kill(process)
                 raise
         if code:

@@ -5,7 +5,6 @@ its machine. A line that a killed writer left half-written is ended, and the nex
 """
 
 import contextlib
-import fcntl
 import os
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from gatesync.file_lock import wait_for_lock
 from gatesync.publisher.audit import (
     CONTINUED,
     MENDED,
@@ -36,7 +36,6 @@ __all__ = ["AUDIT_NAME", "AuditError", "AuditFile", "read_entries", "verify_file
 AUDIT_NAME: Final = "audit.jsonl"
 ROTATE_BYTES: Final = 64 * 1024 * 1024  # some 100,000 entries: a file that an editor still opens
 LOCK_SECONDS: Final = 5.0  # a write takes less than a millisecond
-LOCK_POLL_SECONDS: Final = 0.005
 TAIL_BYTES: Final = 64 * 1024
 
 _log = structlog.get_logger("gatesync.audit")
@@ -170,7 +169,8 @@ class AuditFile:
         file = os.open(lock, flags, 0o600)
         try:
             _give_to_owner_of(self._folder, file)
-            _wait_for(file, lock)
+            if not wait_for_lock(file, LOCK_SECONDS):
+                raise AuditError(f"{lock}: another process holds it for too long")
             yield
         finally:
             os.close(file)
@@ -264,16 +264,3 @@ def _give_to_owner_of(folder: Path, file: int) -> None:
     owner = folder.stat()
     if os.geteuid() == 0 and os.fstat(file).st_uid != owner.st_uid:
         os.fchown(file, owner.st_uid, owner.st_gid)
-
-
-def _wait_for(file: int, lock: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise AuditError(f"{lock}: another process holds it for too long") from None
-            time.sleep(LOCK_POLL_SECONDS)
-        else:
-            return

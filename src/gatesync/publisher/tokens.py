@@ -11,7 +11,6 @@ server.
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -27,6 +26,7 @@ import msgspec
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.names import check_label, check_name, check_node_id
 from gatesync.events.nkeys import PUBLIC_PATTERN, key_of_token
+from gatesync.file_lock import wait_for_lock
 from gatesync.private_file import write_private_file
 
 __all__ = [
@@ -49,7 +49,6 @@ TOKEN_TEXT = re.compile(r"gs_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _LOCK_SECONDS = (
     10.0  # a change takes milliseconds; a lock held for longer is someone's stopped process
 )
-_LOCK_POLL_SECONDS = 0.01
 
 
 class TokenError(ValueError):
@@ -252,7 +251,8 @@ class TokenFile:
         except OSError as error:
             raise TokenError(f"{lock}: cannot be opened: {error.strerror}") from error
         try:
-            _wait_for(descriptor, lock)
+            if not wait_for_lock(descriptor, _LOCK_SECONDS):
+                raise TokenError(f"{lock}: another process holds it for too long")
             yield
         finally:
             os.close(descriptor)
@@ -327,16 +327,3 @@ def decode_tokens(content: bytes, path: Path) -> tuple[Token, ...]:
     if len({token.token_id for token in found.tokens}) < len(found.tokens):
         raise TokenError(f"{path}: has two tokens of the same token_id; take one out")
     return found.tokens
-
-
-def _wait_for(descriptor: int, lock: Path) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TokenError(f"{lock}: another process holds it for too long") from None
-            time.sleep(_LOCK_POLL_SECONDS)
-        else:
-            return
