@@ -29,6 +29,7 @@ __all__ = [
     "claim_key",
     "item_id",
     "plan",
+    "touched",
 ]
 
 
@@ -226,11 +227,13 @@ def plan(
     request: SaveRequest,
     states: Mapping[str, LabelState],
     identities: MutableMapping[str, Identity],
+    first_revision: int | None = None,
 ) -> PlannedRequest:
     """Decide what `request` writes, and move `states` there.
 
     A publish of what the label already holds writes nothing; a set without a change makes no
-    change set. `identities` knows who each api_id of the batch is, from whichever label.
+    change set. `identities` knows who each api_id of the batch is, from whichever label. Where
+    labels count together, `first_revision` is the number of the first set that changes any.
 
     Raises:
         ProblemsError: with everything that stands against it; nothing has moved then.
@@ -239,11 +242,15 @@ def plan(
     known: _Overlay[Identity] = _Overlay(identities)
     problems: list[Problem] = []
     change_sets: list[ChangeSet] = []
+    revision = first_revision
     for items in request.sets:
+        before = len(change_sets)
         for label, draft in drafts.items():
-            change_set = _plan_set(label, draft, items, request, known, problems)
+            change_set = _plan_set(label, draft, items, request, known, problems, revision)
             if change_set is not None:
                 change_sets.append(change_set)
+        if revision is not None and len(change_sets) > before:
+            revision += 1
     unmet = [
         each
         for label, draft in drafts.items()
@@ -270,9 +277,10 @@ def _plan_set(
     request: SaveRequest,
     identities: MutableMapping[str, Identity],
     problems: list[Problem],
+    number: int | None,
 ) -> ChangeSet | None:
     previous = state.head.revision
-    revision = previous + 1
+    revision = previous + 1 if number is None else number
     digest = state.head.digest
     changes: list[Change] = []
     named = [item_id(item) for item in items]
@@ -331,6 +339,22 @@ def item_id(item: Item) -> str:
             return ""
         case _:
             return item.entry.api_id
+
+
+def touched(requests: Iterable[SaveRequest]) -> dict[str, tuple[set[str], set[str]]]:
+    """By label: the api_ids that the requests name, and the claim keys they make or need."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for request in requests:
+        items = [item for items in request.sets for item in items]
+        ids = {item_id(item) for item in items} - {""}
+        published = [item for item in items if isinstance(item, Publish)]
+        keys = {claim.key for item in published for claim in item.claims}
+        keys |= {reference.key for item in published for reference in item.references}
+        for label in request.labels:
+            named, wanted = found.setdefault(label, (set(), set()))
+            named |= ids
+            wanted |= keys
+    return found
 
 
 def _is_news(state: LabelState, item: Item) -> bool:

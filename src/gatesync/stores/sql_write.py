@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from gatesync.artifacts.changes import Confirmation, Entry, Head, Instruction
 from gatesync.artifacts.model import Identity
-from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, item_id
+from gatesync.artifacts.planning import LabelState, SaveRequest, touched
 from gatesync.stores import schema
 from gatesync.stores.sql_batch import Loaded, SavedOutcome, write_batch
 from gatesync.stores.sql_read import (
@@ -26,7 +26,7 @@ from gatesync.stores.sql_read import (
     read_heads,
 )
 from gatesync.stores.sql_rows import Among, unpack_keys
-from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, outcome_of
+from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, key_used, outcome_of
 
 __all__ = ["append", "lock_heads", "make_heads", "preview", "write_confirmation"]
 
@@ -169,33 +169,20 @@ def _answer(request: SaveRequest, known: _Known) -> SaveOutcome | Refused:
     """Answer a request; whoever has its key after it in the batch repeats it."""
     fingerprint, answer = known[request.key]
     if fingerprint != request.fingerprint:
-        return _key_used(request.key)
+        return key_used(request.key)
     if isinstance(answer, SaveOutcome):
         repeated = msgspec.structs.replace(answer, repeated=True)
         known[request.key] = fingerprint, repeated
     return answer
 
 
-def _key_used(key: str) -> Refused:
-    reason = f"idempotency key {key!r} was used before, for a request that asked for something else"
-    return Refused((reason,), key_used=True)
-
-
 def _load(
     connection: Connection, heads: dict[str, Head], requests: Sequence[SaveRequest]
 ) -> Loaded:
     """Read what the batch may touch."""
-    named: dict[str, set[str]] = {label: set() for label in heads}
-    wanted: dict[str, set[str]] = {label: set() for label in heads}
-    for request in requests:
-        items = [item for items in request.sets for item in items]
-        ids = {item_id(item) for item in items} - {""}
-        published = [i for i in items if isinstance(i, Publish)]
-        keys = {claim.key for i in published for claim in i.claims}
-        keys |= {reference.key for i in published for reference in i.references}
-        for label in request.labels:
-            named[label] |= ids
-            wanted[label] |= keys
+    asked = touched(requests)
+    named = {label: asked[label][0] if label in asked else set() for label in heads}
+    wanted = {label: asked[label][1] if label in asked else set() for label in heads}
     rows = {
         (label, row.API_ID): row
         for label, ids in named.items()

@@ -44,6 +44,7 @@ __all__ = [
     "StoreError",
     "TooOld",
     "count_in_page",
+    "key_used",
     "outcome_of",
     "read_manifest",
 ]
@@ -295,14 +296,21 @@ def outcome_of(
     states: Mapping[str, LabelState],
     identities: MutableMapping[str, Identity],
     sign: Sign | None = None,
+    first_revision: int | None = None,
 ) -> SaveOutcome | Refused:
     """Plan a request, as `planning.plan` does, and give what a saver answers, signed."""
     try:
-        planned = plan(request, states, identities)
+        planned = plan(request, states, identities, first_revision)
     except ProblemsError as error:
         return Refused(tuple(str(problem) for problem in error.problems))
     change_sets = planned.change_sets if sign is None else tuple(map(sign, planned.change_sets))
     return SaveOutcome(change_sets, planned.heads, warnings=planned.warnings)
+
+
+def key_used(key: str) -> Refused:
+    """What a saver answers to a request whose key was used for another one."""
+    reason = f"idempotency key {key!r} was used before, for a request that asked for something else"
+    return Refused((reason,), key_used=True)
 
 
 def count_in_page(sizes: Sequence[int]) -> int:
