@@ -1,4 +1,4 @@
--- gatesync's tables, format 5, for Microsoft SQL Server 2019
+-- gatesync's tables, format 6, for Microsoft SQL Server 2019
 -- made by: gatesync db script --dialect mssql
 -- NOT TESTED: gatesync has never run on it, and does not open it.
 -- It takes names that differ only in spaces at the end for one.
@@ -79,6 +79,15 @@ CREATE TABLE GS_ISSUED_HEADS (
     ISSUED_AT BIGINT NOT NULL,
     HEADS VARBINARY(max) NOT NULL,
     PRIMARY KEY (PUBLISHER, PART)
+);
+
+CREATE TABLE GS_LEASE (
+    LEASE_NAME VARCHAR(255) COLLATE Latin1_General_100_BIN2_UTF8 NOT NULL,
+    HOLDER VARCHAR(255) COLLATE Latin1_General_100_BIN2_UTF8 NOT NULL,
+    TERM BIGINT NOT NULL,
+    RENEWED_AT BIGINT NOT NULL,
+    LENGTH_MS BIGINT NOT NULL,
+    PRIMARY KEY (LEASE_NAME)
 );
 
 CREATE TABLE GS_OLD_CONTENT (

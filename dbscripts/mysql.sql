@@ -1,4 +1,4 @@
--- gatesync's tables, format 5, for MySQL 8
+-- gatesync's tables, format 6, for MySQL 8
 -- made by: gatesync db script --dialect mysql
 
 CREATE TABLE AM_GW_PUBLISHED_API_DETAILS (
@@ -77,6 +77,15 @@ CREATE TABLE GS_ISSUED_HEADS (
     ISSUED_AT BIGINT NOT NULL COMMENT 'milliseconds since 1970',
     HEADS MEDIUMBLOB NOT NULL,
     PRIMARY KEY (PUBLISHER, PART)
+)ENGINE=InnoDB CHARSET=utf8mb4 ROW_FORMAT=DYNAMIC;
+
+CREATE TABLE GS_LEASE (
+    LEASE_NAME VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
+    HOLDER VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
+    TERM BIGINT NOT NULL COMMENT 'how often it changed hands',
+    RENEWED_AT BIGINT NOT NULL COMMENT 'milliseconds since 1970, by the clock of the database',
+    LENGTH_MS BIGINT NOT NULL COMMENT '0: it was given up',
+    PRIMARY KEY (LEASE_NAME)
 )ENGINE=InnoDB CHARSET=utf8mb4 ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE GS_OLD_CONTENT (

@@ -153,7 +153,7 @@ def test_a_setting_of_postgresql_that_breaks_a_promise_is_told(on_postgresql: st
 async def test_an_empty_database_lacks_every_table(database: str) -> None:
     if database.startswith("sqlite"):
         execute(database, "CREATE TABLE OTHER (ID INTEGER)")
-    assert told(database).count("is missing; run: gatesync db create") == 13
+    assert told(database).count("is missing; run: gatesync db create") == 14
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables of format 4, with rows, are brought to the format of now; nothing of them is lost."""
+"""Tables of formats 4 and 5, with rows, are brought to the format of now; nothing of them is lost."""
 
 import pytest
 from sqlalchemy import Connection, text
@@ -19,8 +19,8 @@ OPTIONS = SqlOptions()
 
 
 def make_format_4(connection: Connection) -> None:
-    """What format 5 added is taken out again."""
-    for table in (schema.attestations, schema.issued_heads):
+    """What formats 5 and 6 added is taken out again."""
+    for table in (schema.attestations, schema.issued_heads, schema.leases):
         connection.execute(text(f"DROP TABLE {table.name}"))
     for column in ("CONFIRMATION_KEY_ID", "CONFIRMATION_SIGNATURE"):
         connection.execute(text(f"ALTER TABLE GS_HEAD DROP COLUMN {column}"))
@@ -35,7 +35,7 @@ def said_of(database: str) -> list[str]:
     return [f"{each.where}: {each.what}" for each in found if not each.where.startswith("the")]
 
 
-async def test_format_4_becomes_format_5_with_all_that_is_in_it(database: str) -> None:
+async def test_format_4_becomes_format_6_with_all_that_is_in_it(database: str) -> None:
     async with opened(database) as bench:
         epoch = bench.store.epoch
         await saved(bench, asked("Shop", publish("A"), publish("B"), remove("A")))
@@ -47,7 +47,7 @@ async def test_format_4_becomes_format_5_with_all_that_is_in_it(database: str) -
     engine.dispose()
 
     [finding] = said_of(database)
-    assert finding.startswith("SCHEMA_FORMAT: is 4, and this version of gatesync reads 5")
+    assert finding.startswith("SCHEMA_FORMAT: is 4, and this version of gatesync reads 6")
     assert "gatesync db upgrade" in finding
     with pytest.raises(StoreError, match=r"format 4.*end all publishers.*gatesync db upgrade"):
         async with open_sql_store(database):
@@ -68,6 +68,21 @@ async def test_format_4_becomes_format_5_with_all_that_is_in_it(database: str) -
         await proved(bench, "Shop")
         signed = await bench.store.confirm("Shop", "c-2", sign=SIGNER.confirmation)
         assert (await bench.store.heads(["Shop"]))["Shop"].confirmation == signed
+
+
+async def test_format_5_becomes_format_6_which_has_leases(database: str) -> None:
+    async with opened(database) as bench:
+        await saved(bench, asked("Shop", publish("A")))
+    engine = engine_of(database)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE GS_LEASE"))
+        connection.execute(text("UPDATE GS_STORE SET SCHEMA_FORMAT = 5"))
+    engine.dispose()
+    assert await upgrade_tables(database, OPTIONS) == 5
+    assert said_of(database) == []
+    async with opened(database) as bench:
+        assert (await bench.store.acquire_lease("rsync", "a", 60)).holder == "a"
+        assert await held(bench, "Shop") == {"A": b"<api/>"}
 
 
 async def test_an_upgrade_that_a_crash_ended_is_ended_by_the_next(database: str) -> None:

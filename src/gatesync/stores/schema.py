@@ -40,6 +40,7 @@ __all__ = [
     "details",
     "heads",
     "issued_heads",
+    "leases",
     "metadata",
     "old_contents",
     "receipts",
@@ -49,8 +50,8 @@ __all__ = [
     "taken_over",
 ]
 
-SCHEMA_FORMAT: Final = 5
-UPGRADABLE: Final = frozenset({4})
+SCHEMA_FORMAT: Final = 6
+UPGRADABLE: Final = frozenset({4, 5})
 """Older formats that `sql_upgrade` brings to this one."""
 
 ARTIFACT_BYTES: Final = 16 * 1024 * 1024 - 1  # a MEDIUMBLOB; 64 KiB BLOBs overflow in the field
@@ -287,6 +288,18 @@ issued_heads = _table(
 )
 """The heads that each publisher signed last, for gateways that read the database (`sql_issues`).
 Like the receipts no part of the log. Empty where no publisher signs."""
+
+leases = _table(
+    "GS_LEASE",
+    _column("LEASE_NAME", NAME, primary_key=True),
+    _column("HOLDER", NAME),
+    _column("TERM", BigInteger, comment="how often it changed hands"),
+    _column(
+        "RENEWED_AT", BigInteger, comment="milliseconds since 1970, by the clock of the database"
+    ),
+    _column("LENGTH_MS", BigInteger, comment="0: it was given up"),
+)
+"""Which of several hosts does what only one may do (`sql_leases`): no part of the log, either."""
 
 taken_over = _table(
     "GS_TAKEN_OVER",

@@ -21,10 +21,12 @@ from gatesync.stores import (
     sql_compact,
     sql_history,
     sql_issues,
+    sql_leases,
     sql_manifest,
     sql_read,
     sql_write,
 )
+from gatesync.stores.leases import Lease
 from gatesync.stores.receipts import ReceiptBook
 from gatesync.stores.sql_opening import make_engines, prepare, shown
 from gatesync.stores.sql_options import SqlOptions
@@ -227,6 +229,18 @@ class SqlStore:
     async def keep_issues(self, publisher: str, heads: Sequence[Head], issued_at: int) -> None:
         """See `KeepsIssues.keep_issues`."""
         await self._write(lambda c: sql_issues.write_issues(c, publisher, heads, issued_at))
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> Lease:
+        """See `KeepsLeases.acquire_lease`."""
+        return await self._write(lambda c: sql_leases.acquire(c, name, holder, seconds))
+
+    async def renew_lease(self, lease: Lease, seconds: float) -> bool:
+        """See `KeepsLeases.renew_lease`."""
+        return await self._write(lambda c: sql_leases.renew(c, lease, seconds))
+
+    async def release_lease(self, lease: Lease) -> None:
+        """See `KeepsLeases.release_lease`."""
+        await self._write(lambda c: sql_leases.release(c, lease))
 
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         """See `Saver.compact`. In steps, so that nobody waits long for the label."""

@@ -1,6 +1,7 @@
 """Tables of an older format are brought to this version's: what is new is added, nothing is taken.
 
     format 4 → 5    GS_ATTESTATION, GS_ISSUED_HEADS, and a confirmation's signature in GS_HEAD
+    format 5 → 6    GS_LEASE
 
 Each step looks at what is there, so that one that a crash ended is ended by the next run.
 """
