@@ -27,9 +27,23 @@ class RawNode:
         await self.client.subscribe(subject, queue, cb=self._hear)
 
     async def settled(self) -> None:
-        """The broker has answered everything that was asked so far."""
-        for _ in range(2):  # nats-py's PING overtakes what waits to be written; the second does not
-            await self.client.flush(PATIENCE)
+        """The broker has answered everything that was asked so far.
+
+        Raises `ConnectionResetError` where it hung up meanwhile: nats-py would wait in vain.
+        """
+        hung_up = asyncio.create_task(self.closed.wait())
+        try:
+            # nats-py's PING overtakes what waits to be written; the second does not.
+            for _ in range(2):
+                flushed = asyncio.create_task(self.client.flush(PATIENCE))
+                await asyncio.wait([flushed, hung_up], return_when=asyncio.FIRST_COMPLETED)
+                if not flushed.done():
+                    flushed.cancel()
+                    await asyncio.wait([flushed])
+                    raise ConnectionResetError("the broker hung up")
+                flushed.result()
+        finally:
+            hung_up.cancel()
 
     async def heard_on(self, subject: str, count: int = 1) -> list[bytes]:
         async with asyncio.timeout(PATIENCE):
