@@ -1,4 +1,4 @@
-"""Tables of formats 4 and 5, with rows, are brought to the format of now; nothing of them is lost."""
+"""Tables of older formats, with rows, are brought to the one of now; nothing of them is lost."""
 
 import pytest
 from sqlalchemy import Connection, text

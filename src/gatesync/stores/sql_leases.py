@@ -49,7 +49,9 @@ def release(connection: Connection, lease: Lease) -> None:
 
 def _locked(connection: Connection, name: str) -> LeaseRecord | None:
     row = connection.execute(select(leases).where(_is(name)).with_for_update()).first()
-    return row and LeaseRecord(row.HOLDER, row.TERM, row.RENEWED_AT, row.LENGTH_MS)
+    if row is None:
+        return None
+    return LeaseRecord(row.HOLDER, row.TERM, row.RENEWED_AT, row.LENGTH_MS)
 
 
 def _write(connection: Connection, name: str, record: LeaseRecord) -> None:
