@@ -9,7 +9,13 @@ from gatesync.config.problems import ConfigError, ConfigProblem
 __all__ = ["WSO2_NAMES", "adapter_names", "load_adapter"]
 
 # Not DBRetriever: what that is depends on what else the file says (`gatesync.cli.retrieving`).
-WSO2_NAMES = {"DBSaver": "sql"}
+WSO2_NAMES = {
+    "DBSaver": "sql",
+    "GitSaver": "git",
+    "GitRetriever": "git",
+    "GHSynchronizerSaver": "git",  # of WSO2's sample, whose layout in the repository is another
+    "GHSynchronizerRetriever": "git",
+}
 INSTALL = "install the package, or the extra of gatesync, that it needs"
 
 

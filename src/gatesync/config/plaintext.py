@@ -38,6 +38,12 @@ def plaintext_beyond_loopback(
             ("gatesync", "gateway", "contents_url"),
             f"is plain http beyond this machine; use https://, {_OR_ALLOW}",
         )
+    git = settings.git.source
+    if git is not None and is_plain(git.url.reveal()):
+        yield (
+            ("apim", "sync_runtime_artifacts", "git", "url"),
+            f"is plain http beyond this machine; use https:// or ssh://, {_OR_ALLOW}",
+        )
     hub = settings.event_hub
     if is_plain(hub.service_url):
         yield (

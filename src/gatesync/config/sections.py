@@ -12,6 +12,7 @@ from gatesync.config import kinds
 from gatesync.config.database import read_database
 from gatesync.config.envoy import read_envoy
 from gatesync.config.event_hub import read_event_hub
+from gatesync.config.git import read_git, refuse_git_without_url
 from gatesync.config.placeholders import Placeholders
 from gatesync.config.reader import Reader, Section
 from gatesync.config.secret_sources import secret_sources
@@ -63,23 +64,28 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
     tls = read_tls(reader, folder)
     publisher = _publisher(reader, offset)
     heartbeat_ms = ours.read("heartbeat_interval", kinds.milliseconds(100), 5_000)
+    allow_plaintext = ours.read("allow_plaintext", kinds.boolean, False)
+    gateway = _gateway(reader, offset, folder, heartbeat_ms)
+    git = read_git(reader, data, folder, allow_plaintext=allow_plaintext)
+    refuse_git_without_url(reader, git, publisher.artifact_saver, gateway.artifact_retriever)
     return Settings(
         server=_server(ours, offset, host_id),
         data=data,
         heartbeat_interval_ms=heartbeat_ms,
         log_format=ours.read("log_format", kinds.choice(LogFormat), "console"),
         log_level=ours.read("log_level", kinds.choice(LogLevel), "info"),
-        allow_plaintext=ours.read("allow_plaintext", kinds.boolean, False),
+        allow_plaintext=allow_plaintext,
         tls=tls,
         signing=read_signing(reader, data, folder),
         publisher=publisher,
-        gateway=_gateway(reader, offset, folder, heartbeat_ms),
+        gateway=gateway,
         envoy=read_envoy(reader, offset, folder),
         traffic_manager=_traffic_manager(reader, offset, folder),
         event_hub=read_event_hub(
             reader, f"{tls.scheme}://{publisher.listen.reachable}", folder, heartbeat_ms
         ),
         database=read_database(reader, data, folder),
+        git=git,
         environments=_environments(reader, pushes=publisher.publish_directly_to_gateway),
     )
 

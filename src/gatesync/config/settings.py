@@ -13,6 +13,7 @@ import msgspec
 from gatesync.artifacts.signatures import TrustedKey
 from gatesync.config.addresses import Address
 from gatesync.config.envoy import EnvoySettings
+from gatesync.config.git import GitSettings
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.signing import SigningSettings
 from gatesync.config.tls import TlsSettings
@@ -29,6 +30,7 @@ __all__ = [
     "EnvoySettings",
     "EventHubSettings",
     "GatewaySettings",
+    "GitSettings",
     "LocalDrift",
     "LogFormat",
     "LogLevel",
@@ -258,4 +260,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     traffic_manager: TrafficManagerSettings
     event_hub: EventHubSettings
     database: DatabaseSettings
+    git: GitSettings
     environments: tuple[EnvironmentSettings, ...]
