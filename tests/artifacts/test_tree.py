@@ -147,7 +147,7 @@ def test_of_any_tree_what_is_taken_is_sound_and_comes_back(files: dict[str, byte
         describe(artifact)
     back = files_of_tree(tree.artifacts)
     assert back.items() <= files.items()
-    assert artifacts_of(back) == Tree(tree.artifacts, (), ())
+    assert artifacts_of(back) == Tree(tree.artifacts, (), (), tree.pieces, tree.claims)
     told = {problem.where for problem in tree.problems}
     assert not told & back.keys()
     for path in files.keys() - back.keys() - set(tree.base) - told:  # nothing goes in silence

@@ -32,6 +32,7 @@ __all__ = [
     "POLICIES_FOLDER",
     "SERVER_FOLDER",
     "TENANTS_FOLDER",
+    "Piece",
     "Tree",
     "TreeKind",
     "artifacts_of",
@@ -49,17 +50,43 @@ class TreeKind(enum.Enum):
     CONFIGS = f"{SERVER_FOLDER}/{CONFIGS_FOLDER}/"
 
 
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """A file of an artifact: where it is, whose, and what the engine calls it.
+
+    `api_name`, `api_version` and `uuid` are those of the API in it, if there is one.
+    """
+
+    source: str
+    tenant: str
+    role: str
+    name: str
+    api_name: str = ""
+    api_version: str = ""
+    uuid: str = ""
+
+    @property
+    def owner(self) -> Owner | None:
+        """The API in this file as a namer of others."""
+        if self.role != "api":
+            return None
+        return Owner(self.source, self.tenant, self.api_name, self.api_version, self.uuid)
+
+
 class Tree(msgspec.Struct, frozen=True):
     """What a tree holds.
 
     `base` are the paths of the installation's own files, which are never published; `problems`
     name their files by the paths that the tree was given with. An artifact is made from the
     files each time that it is asked for, so that a large tree need not be in memory at once.
+    `pieces` are the files of each artifact, the one that leads first; `claims` says which leading
+    file makes a claim, by its key.
     """
 
     artifacts: Sequence[Artifact]
     problems: tuple[Problem, ...]
     base: tuple[str, ...]
+    pieces: tuple[tuple[Piece, ...], ...] = ()
+    claims: Mapping[str, str] = {}
 
 
 def artifacts_of(
@@ -212,7 +239,13 @@ class _Reading:
             self.problems += found
             if found:
                 self.problems += _left_out(whole, found)
-        return Tree(_Made(uniquely.artifacts), tuple(self.problems), tuple(self.base))
+        return Tree(
+            _Made(uniquely.artifacts),
+            tuple(self.problems),
+            tuple(self.base),
+            tuple(tuple(map(_piece, files)) for files in uniquely.artifacts),
+            uniquely.claims,
+        )
 
 
 def _role_of(path: str, source: str) -> str:
@@ -248,6 +281,12 @@ def _owner(file: _File) -> Owner:
     assert file.root is not None
     identity = _identity(file)
     return Owner(file.source, file.tenant, identity.name, identity.version, file.root.uuid)
+
+
+def _piece(file: _File) -> Piece:
+    owner = _owner(file) if file.role == "api" else None
+    of_api = (owner.name, owner.version, owner.uuid) if owner else ()
+    return Piece(file.source, file.tenant, file.role, file.name, *of_api)
 
 
 def _lost_owner(file: _File) -> Owner | None:
@@ -317,12 +356,12 @@ class _Made(Sequence[Artifact]):
 class _Uniquely:
     """Takes artifacts that are sound and claim nothing that an earlier one has.
 
-    `artifacts` holds the files of each.
+    `artifacts` holds the files of each; `claims` says whose each claim is.
     """
 
     def __init__(self) -> None:
         self.artifacts: list[list[_File]] = []
-        self._claims: dict[str, str] = {}
+        self.claims: dict[str, str] = {}
         self._ids: dict[str, str] = {}
 
     def take(self, artifact: Artifact, files: list[_File]) -> list[Problem]:
@@ -336,15 +375,15 @@ class _Uniquely:
         problems = [
             Problem(f"{claim.text} is that of {taken} too; rename one", where=main, line=line)
             for claim in description.claims
-            if (taken := self._claims.get(claim.key))
+            if (taken := self.claims.get(claim.key))
         ]
-        if problems and description.claims[0].key in self._claims:
+        if problems and description.claims[0].key in self.claims:
             return problems[:1]  # the identity: then its names are taken too
         if not problems and (taken := self._ids.get(artifact.api_id)):
             reason = f"the UUID {artifact.api_id} is that of {taken} too; an API has its own"
             problems = [Problem(reason, where=main, line=line)]
         if not problems:
-            self._claims.update((claim.key, main) for claim in description.claims)
+            self.claims.update((claim.key, main) for claim in description.claims)
             self._ids[artifact.api_id] = main
             self.artifacts.append(files)
         return problems
