@@ -14,6 +14,7 @@ from rich.text import Text
 from gatesync.artifacts.changes import Head
 from gatesync.cli.output import Output, ago
 from gatesync.cli.remembering import said_when
+from gatesync.cli.rsync_showing import WORKER_COLUMNS, worker_rows
 from gatesync.cli.session import Target, call, open_session
 from gatesync.events.messages import ApplyException, LabelReport
 from gatesync.publisher.answers import GatewaysAnswer
@@ -60,11 +61,14 @@ def show_gateways(target: Target, output: Output, *, watch: bool) -> int:
     rows = gateway_rows(answer.gateways, answer.heads)
     if rows:
         output.table(_COLUMNS, rows)
-    else:
+    elif not answer.workers:
         output.line("no gateway has reported to this publisher yet")
     if answer.environments:
         output.line("")
         output.table(_ENVIRONMENT_COLUMNS, _environment_rows(answer.environments))
+    if answer.workers:
+        output.line("")
+        output.table(WORKER_COLUMNS, worker_rows(answer.workers))
     return 0
 
 
@@ -182,6 +186,8 @@ def _picture(answer: GatewaysAnswer, trouble: str) -> Group:
     parts: list[Any] = [Text(summary_of(rows)), _table(_COLUMNS, rows)]
     if answer.environments:
         parts.append(_table(_ENVIRONMENT_COLUMNS, _environment_rows(answer.environments)))
+    if answer.workers:
+        parts.append(_table(WORKER_COLUMNS, worker_rows(answer.workers)))
     return Group(*([Text(trouble, style="bold red")] if trouble else []), *parts)
 
 

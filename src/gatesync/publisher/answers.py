@@ -6,6 +6,7 @@ from gatesync.artifacts.changes import Entry, Head
 from gatesync.events.messages import Drift
 from gatesync.publisher.fleet import NodeStatus, Receipt
 from gatesync.publisher.pushing import EnvironmentStatus
+from gatesync.publisher.workers import WorkerRow
 from gatesync.stores.store import History
 from gatesync.stores.wire import WIRE_FORMAT
 
@@ -78,11 +79,15 @@ class HistoryAnswer(msgspec.Struct, frozen=True):
 
 
 class GatewaysAnswer(msgspec.Struct, frozen=True):
-    """Every gateway, and the heads to compare it with; and how this publisher's pushing goes."""
+    """Every gateway, and the heads to compare it with; and how this publisher's pushing goes.
+
+    `workers` are those that rsync copies to.
+    """
 
     gateways: tuple[NodeStatus, ...]
     heads: tuple[Head, ...]
     environments: tuple[EnvironmentStatus, ...] = ()
+    workers: tuple[WorkerRow, ...] = ()
     format: str = WIRE_FORMAT
 
 

@@ -11,6 +11,7 @@ __all__ = ["body_limit"]
 
 ASKING_BYTES: Final = 64 * 1024  # of who only reads
 REPORT_BYTES: Final = 16 * 1024 * 1024  # what is wrong with a node, some hundred things a label
+REPORTS: Final = frozenset({"/v1/reports", "/v1/workers"})
 PUBLISH_BYTES: Final = 2**63  # the guard has a limit of its own, which is configured
 
 
@@ -18,4 +19,4 @@ def body_limit(who: Principal, path: str) -> int:
     """Bytes of a body that this credential may send to this path."""
     if who.may_publish():
         return PUBLISH_BYTES
-    return REPORT_BYTES if path == "/v1/reports" else ASKING_BYTES
+    return REPORT_BYTES if path in REPORTS else ASKING_BYTES

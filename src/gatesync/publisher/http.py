@@ -55,6 +55,8 @@ from gatesync.publisher.service import IN_THREAD_BYTES, Publisher
 from gatesync.publisher.signing import SigningKeys
 from gatesync.publisher.tokens import Principal, Token
 from gatesync.publisher.views import environments_for, history_for, nodes_for, report_for
+from gatesync.publisher.workers import Workers
+from gatesync.publisher.workers_http import post_workers
 from gatesync.stores.wire import (
     ReportAnswer,
 )
@@ -99,6 +101,7 @@ def publisher_app(
     app.state.tokens = tokens
     app.state.signing_keys = keys
     app.state.frames = Frames()
+    app.state.workers = Workers()
     app.state.readable = ReadableContents(publisher.saver)
     app.state.pulls = pulls or FullPulls(random=random.random)
     return app
@@ -216,7 +219,7 @@ async def confirm(request: _Ask, data: JSONBody[LabelRequest]) -> Confirmation:
 
 @get("/v1/gateways")
 async def get_gateways(request: _Ask) -> GatewaysAnswer:
-    """Every gateway that reported, with what it said last; and every environment."""
+    """Every gateway that reported, with what it said last; every environment and worker."""
     who = _operator(request)
     heads = tuple(await _heads(request))
     environments = _publisher(request).announcer.pusher.statuses()
@@ -224,6 +227,7 @@ async def get_gateways(request: _Ask) -> GatewaysAnswer:
         tuple(nodes_for(who, _publisher(request).fleet.nodes())),
         heads,
         tuple(environments_for(who, environments)),
+        tuple(request.app.state.workers.rows()) if who.reads_all else (),
     )
 
 
@@ -296,6 +300,7 @@ _HANDLERS: Final = [
     get_gateways,
     get_receipts,
     post_report,
+    post_workers,
     post_verification,
     get_verification,
     get_audit,
