@@ -2,7 +2,7 @@
 
 import json
 import os
-import platform
+import random
 import socket
 import statistics
 import subprocess
@@ -12,11 +12,13 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from figures import machine
 from gatesync.artifacts import canonical
 from gatesync.artifacts.model import SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.synapse import SYNAPSE_NAMESPACE
@@ -40,11 +42,13 @@ GATESYNC = str(Path(sys.executable).parent / "gatesync")
 
 
 def artifact_of(number: int, size: int = 4096, edit: int = 0) -> Artifact:
-    """An API whose canonical form has exactly `size` bytes; `edit` makes another content."""
+    """An API whose canonical form has exactly `size` bytes; `edit` makes another content.
+
+    It is as XML is, and compresses as that does: 4 kB to some 1.5 kB.
+    """
     name = f"Bench{number:06d}API"
 
-    def make(padding: int) -> Artifact:
-        filler = "".join(chr(97 + (number * 31 + edit * 17 + i * i) % 26) for i in range(padding))
+    def make(filler: str) -> Artifact:
         xml = (
             f'<api xmlns="{SYNAPSE_NAMESPACE}" name="{name}" context="/bench/{number}" '
             f'version="1.0.0"><resource methods="GET" uri-template="/*"><inSequence>'
@@ -54,7 +58,24 @@ def artifact_of(number: int, size: int = 4096, edit: int = 0) -> Artifact:
         identity = Identity(SUPER_TENANT, "api", name, "1.0.0")
         return Artifact(identity, identity.default_api_id(), (part,))
 
-    return make(size - len(canonical.encode(make(0))))
+    return make(_filler(size - len(canonical.encode(make(""))), number * 1_000_003 + edit))
+
+
+@cache
+def _words() -> list[str]:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    chance = random.Random(1)
+    return ["".join(chance.choices(letters, k=chance.randint(4, 9))) for _ in range(5_000)]
+
+
+def _filler(length: int, seed: int) -> str:
+    """So many characters of properties with values, none of which JSON writes in another way."""
+    words = iter(random.Random(seed).choices(_words(), k=length // 10 + 4))
+    lines = (
+        f"<property name='{a}' value='{b} {c} {d}'/>"
+        for a, b, c, d in zip(*[words] * 4, strict=False)
+    )
+    return "".join(lines).ljust(length, ".")[:length]
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -70,12 +91,7 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def print_result(benchmark: str, **figures: Any) -> None:
     """Print one line of JSON with the machine that it was measured on."""
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-    print(json.dumps({"benchmark": benchmark, **figures, "machine": machine}), flush=True)
+    print(json.dumps({"benchmark": benchmark, **figures, "machine": machine()}), flush=True)
 
 
 def publish_all(client_file: Path, label: str, artifacts: int, size: int) -> None:
