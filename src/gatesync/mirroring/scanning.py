@@ -222,9 +222,10 @@ class _Run:
         folders: list[str] = []
         for entry in listed:
             name = entry.name
-            if is_ignored(name):
-                continue
             path = prefix + name
+            known = self._trusted.get(path)
+            if known is None and is_ignored(name):
+                continue
             try:
                 found = entry.stat(follow_symlinks=False)
             except OSError as error:
@@ -238,7 +239,6 @@ class _Run:
                 continue
             elif stat.S_ISREG(mode):
                 facts = _facts(found)
-                known = self._trusted.get(path)
                 if known is not None and known.facts == facts and known.is_certain:
                     self.knows[path] = known
                     self.files[path] = ScannedFile(facts, known.sha256)

@@ -1,7 +1,7 @@
 """Whether files that are gone were removed: an unmounted share is an empty folder. Pure.
 
 A removal is believed of a tree that is where it was, in the same folder of the same file system,
-and still has at least half of its files. Any other waits for somebody's word (promise 6).
+and still has at least half as many files. Any other waits for somebody's word (promise 6).
 """
 
 from collections.abc import Collection, Mapping
@@ -23,6 +23,7 @@ class Vanished(NamedTuple):
 def judge(
     before: Collection[str],
     gone: Collection[str],
+    come: int,
     mounts_before: Mapping[str, FolderIdentity],
     mounts: Mapping[str, FolderIdentity],
 ) -> Vanished:
@@ -31,6 +32,7 @@ def judge(
     Args:
         before: the files that there were.
         gone: those of them that are not there.
+        come: how many others are there: a file that was renamed is gone, too.
         mounts_before: which folders they were in, by path; see `Scan.mounts`.
         mounts: which folders are there now.
     """
@@ -41,7 +43,7 @@ def judge(
         reason = "the tree is in another folder, or on another file system, than it was"
         return Vanished(frozenset(gone), _told(gone, before, reason))
     elsewhere = frozenset(path for path in gone if is_below(path, other))
-    if 2 * (len(gone) - len(elsewhere)) > len(before):
+    if 2 * (len(gone) - len(elsewhere) - come) > len(before):
         return Vanished(frozenset(gone), _told(gone, before, "that is more than half of it"))
     if elsewhere:
         reason = f"another file system is, or none, at {', '.join(sorted(other))}"
