@@ -1,10 +1,11 @@
-"""Where a gateway reads the log: the publisher, over HTTP, or the publishers' database."""
+"""Where a gateway reads the log: the publisher, over HTTP, or what publishers store in."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from gatesync.config import ConfigError, Settings, load_adapter
+from gatesync.config.adapters import WSO2_NAMES
 from gatesync.config.problems import ConfigProblem
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
@@ -15,6 +16,7 @@ __all__ = ["may_lag", "open_retriever", "reads_from"]
 KEY: Final = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
 # By name, so that a gateway which reads over HTTP carries no database library.
 SQL: Final = "gatesync.stores.sql_retriever:open_sql_retriever"
+GIT: Final = "gatesync.stores.git_retriever:open_git_retriever"
 
 
 def reads_from(settings: Settings) -> str:
@@ -25,6 +27,8 @@ def reads_from(settings: Settings) -> str:
     name, database = _name(settings), settings.database
     if name == "http":
         return f"publisher {settings.event_hub.service_url}"
+    if name == "git":
+        return str(settings.git.source_of("gateway", KEY))
     if name != "sql":
         return name
     if database.source is None:
@@ -34,7 +38,9 @@ def reads_from(settings: Settings) -> str:
 
 
 def may_lag(settings: Settings) -> bool:
-    """Whether that is a replica."""
+    """Whether that is a replica, or a clone, which shows what it had when it last looked."""
+    if _name(settings) == "git":
+        return True
     return _name(settings) == "sql" and settings.database.read_source is not None
 
 
@@ -49,6 +55,11 @@ async def open_retriever(settings: Settings, client: HttpClient) -> AsyncIterato
     if name == "http":
         yield HttpRetriever(client, settings.gateway.contents_url)
         return
+    if name == "git":
+        open_git = load_adapter("gatesync.stores", GIT, KEY)
+        async with open_git(settings.git.source_of("gateway", KEY)) as retriever:
+            yield retriever
+        return
     opener = load_adapter("gatesync.stores", SQL if name == "sql" else name, KEY)
     async with opener(database.read_source or database.source, database.options) as retriever:
         yield retriever
@@ -58,5 +69,5 @@ def _name(settings: Settings) -> str:
     """WSO2's `DBRetriever` is the database where the file names one that can be opened."""
     name, database = settings.gateway.artifact_retriever, settings.database
     if name != "DBRetriever":
-        return name
+        return WSO2_NAMES.get(name, name)
     return "http" if database.url is None or database.source is None else "sql"

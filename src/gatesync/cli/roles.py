@@ -19,11 +19,11 @@ from gatesync.cli.auditing import local_who, recorded
 from gatesync.cli.broker_login import checked_access, reading_again
 from gatesync.cli.broker_users import follow_users, keep_nkeys, open_users
 from gatesync.cli.certificates import client_tls, server_tls
-from gatesync.cli.database_trouble import explain
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
 from gatesync.cli.notifying import ready_at
 from gatesync.cli.output import Output
 from gatesync.cli.session import write_client_file
+from gatesync.cli.storing import open_store
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
 from gatesync.config.addresses import Address
 from gatesync.config.problems import ConfigProblem
@@ -108,7 +108,7 @@ async def publisher_role(
     listen, tls = settings.publisher.listen, server_tls(settings)
     keys = SigningKeys(KeyFolder(settings.signing.directory), settings.signing.key)
     async with (
-        _open_store(settings) as saver,
+        open_store(settings) as saver,
         _receipt_book(settings, saver) as book,
         _open_hub(settings) as (hub, address),
         _audit_log(settings) as audit,
@@ -257,24 +257,6 @@ def environments_of(settings: Settings) -> list[Environment]:
         for each in settings.environments
         if each.service_url is not None
     ]
-
-
-@asynccontextmanager
-async def _open_store(settings: Settings) -> AsyncIterator[Saver]:
-    open_store = load_adapter(
-        "gatesync.stores",
-        settings.publisher.artifact_saver,
-        "apim.sync_runtime_artifacts.publisher.artifact_saver",
-    )
-    database = settings.database
-    if database.refusal is not None:
-        raise ConfigError([database.refusal])
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            saver = await stack.enter_async_context(open_store(database.source, database.options))
-        except StoreError as error:
-            raise explain(error, database) from error
-        yield saver
 
 
 @asynccontextmanager

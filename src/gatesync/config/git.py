@@ -9,7 +9,7 @@ import msgspec
 
 from gatesync.config import kinds
 from gatesync.config.adapters import WSO2_NAMES
-from gatesync.config.problems import Invalid
+from gatesync.config.problems import ConfigError, ConfigProblem, Invalid
 from gatesync.config.reader import Reader, Section
 from gatesync.secret import Secret, SecretUrl
 from gatesync.stores.git_source import POLL_SECONDS, TIMEOUT_SECONDS, GitSource
@@ -54,6 +54,17 @@ class GitSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     source: GitSource | None
     webhook_secret: Secret | None
+
+    def source_of(self, role: str, key: str) -> GitSource:
+        """The repository, with the clone of this role, which is asked to use it by `key`.
+
+        Raises:
+            ConfigError: none is named.
+        """
+        if self.source is None:
+            reason = f"needs a repository: the key url in [{GIT_TABLE}]"
+            raise ConfigError([ConfigProblem(reason, key)])
+        return msgspec.structs.replace(self.source, cache=self.source.cache / role)
 
 
 def read_git(
