@@ -15,6 +15,7 @@ from gatesync.artifacts.errors import FormatError
 from gatesync.events.messages import (
     CONTENTS_MAX_BYTES,
     INLINE_MAX_BYTES,
+    PLAIN_MAX_BYTES,
     ApplyException,
     ChangeAnnounced,
     Contents,
@@ -111,8 +112,19 @@ def test_contents_come_along_where_they_fit_and_are_known() -> None:
     assert contents_of(both) == known
     assert contents_of(both).refused == ()
     neither = announce_change(change_set(large, small, unknown), known, inline_limit=999)
-    assert neither.contents == b""
+    assert (neither.contents, neither.plain) == (b"", {})
     assert contents_of(neither) == {}
+
+
+def test_few_bytes_travel_as_they_are_and_many_in_a_frame() -> None:
+    few, more = bytes(PLAIN_MAX_BYTES), bytes(PLAIN_MAX_BYTES + 1)
+    plain = announce_change(change_set(few), {digest_of(few): few})
+    assert (plain.plain, plain.contents) == ({digest_of(few): few}, b"")
+    framed = announce_change(change_set(more), {digest_of(more): more})
+    assert framed.plain == {}
+    assert 0 < len(framed.contents) < len(more)
+    both = ChangeAnnounced(change_set(few, more), framed.contents, plain.plain)
+    assert contents_of(both) == {digest_of(few): few, digest_of(more): more}
 
 
 def test_the_default_limit_counts_bytes_before_compression() -> None:
@@ -124,7 +136,7 @@ def test_the_default_limit_counts_bytes_before_compression() -> None:
 def test_removals_and_doubles_carry_nothing_twice() -> None:
     known = {digest_of(b"x"): b"x"}
     removal = announce_change(change_set(b"x", instruction=Instruction.REMOVE), known)
-    assert removal.contents == b""
+    assert (removal.contents, removal.plain) == (b"", {})
     doubled = announce_change(change_set(b"x", b"x"), known, inline_limit=1)
     assert contents_of(doubled) == known
 
@@ -132,11 +144,13 @@ def test_removals_and_doubles_carry_nothing_twice() -> None:
 @pytest.mark.promise(8)
 def test_contents_that_do_not_have_their_digest_are_refused_and_named() -> None:
     good, forged = digest_of(b"good"), digest_of(b"something else")
-    frame = compress(msgspec.msgpack.encode({good: b"good", forged: b"forged"}))
-    found = contents_of(ChangeAnnounced(change_set(b"good"), frame))
-    assert isinstance(found, Contents)
-    assert found == {good: b"good"}
-    assert found.refused == (forged,)
+    claimed = {good: b"good", forged: b"forged"}
+    framed = ChangeAnnounced(change_set(b"good"), compress(msgspec.msgpack.encode(claimed)))
+    for announced in (framed, ChangeAnnounced(change_set(b"good"), plain=claimed)):
+        found = contents_of(announced)
+        assert isinstance(found, Contents)
+        assert found == {good: b"good"}
+        assert found.refused == (forged,)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ class Desired:
         candidate = (2 * self._labels.index(label) + retained, api_id)
         affected = {api_id}
         old = self._entries.pop(candidate, None)
+        if old is not None and entry is not None and self._stays(candidate, label, old, entry):
+            self._entries[candidate] = entry
+            return affected
         if old is not None:
             for key in self._keys(candidate, old):
                 slot = self._slots[key]
@@ -116,6 +119,15 @@ class Desired:
     def api_ids(self) -> Iterator[str]:
         """Every api_id that any label names."""
         return (key[1] for key in self._slots if key[0] == "id")
+
+    def _stays(self, candidate: _Candidate, label: str, old: Entry, entry: Entry) -> bool:
+        """Whether an entry takes the place of the one before it, as most do: nobody else moves."""
+        return (
+            old.context == entry.context
+            and old.identity == entry.identity
+            and candidate not in self._doubted
+            and not self._why_not(label, entry)
+        )
 
     def _keys(self, candidate: _Candidate, entry: Entry) -> Iterable[_Key]:
         """Where it stands. What is doubted must shadow nothing by a name that it may not have."""
