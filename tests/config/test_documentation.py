@@ -9,6 +9,7 @@ import pytest
 from gatesync.config import describe, known_keys, load
 from gatesync.config.describe import Described
 from gatesync.config.git import GIT_TABLE
+from gatesync.config.share import SHARE_TABLE
 from tests.config.conftest import Reading
 
 pytestmark = pytest.mark.fast
@@ -34,7 +35,7 @@ def test_every_known_key_is_documented_and_every_documented_key_is_known() -> No
 
 def test_each_key_says_whose_it_is() -> None:
     for key, (_, _, whose) in rows().items():
-        ours = key.startswith(("gatesync.", GIT_TABLE)) or key.endswith(
+        ours = key.startswith(("gatesync.", GIT_TABLE, SHARE_TABLE)) or key.endswith(
             (".environment.labels", ".read_url")
         )
         assert whose == ("gatesync" if ours else "WSO2"), key

@@ -15,6 +15,8 @@ WSO2_NAMES = {
     "GitRetriever": "git",
     "GHSynchronizerSaver": "git",  # of WSO2's sample, whose layout in the repository is another
     "GHSynchronizerRetriever": "git",
+    "SharedFileSystemSaver": "share",
+    "SharedFileSystemRetriever": "share",
 }
 INSTALL = "install the package, or the extra of gatesync, that it needs"
 

@@ -33,6 +33,7 @@ from gatesync.config.settings import (
     TrafficManagerSettings,
     WhenStale,
 )
+from gatesync.config.share import read_share, refuse_share_without_path
 from gatesync.config.signing import read_signing
 from gatesync.config.tls import read_tls
 from gatesync.config.trusted_keys import read_trusted_keys
@@ -68,8 +69,11 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
     gateway = _gateway(reader, offset, folder, heartbeat_ms)
     git = read_git(reader, data, folder, allow_plaintext=allow_plaintext)
     refuse_git_without_url(reader, git, publisher.artifact_saver, gateway.artifact_retriever)
+    server = _server(ours, offset, host_id)
+    share = read_share(reader, data, folder, server.node_id)
+    refuse_share_without_path(reader, share, publisher.artifact_saver, gateway.artifact_retriever)
     return Settings(
-        server=_server(ours, offset, host_id),
+        server=server,
         data=data,
         heartbeat_interval_ms=heartbeat_ms,
         log_format=ours.read("log_format", kinds.choice(LogFormat), "console"),
@@ -86,6 +90,7 @@ def read_settings(reader: Reader, folder: Path, host_id: str) -> Settings:
         ),
         database=read_database(reader, data, folder),
         git=git,
+        share=share,
         environments=_environments(reader, pushes=publisher.publish_directly_to_gateway),
     )
 

@@ -15,6 +15,7 @@ from gatesync.config.addresses import Address
 from gatesync.config.envoy import EnvoySettings
 from gatesync.config.git import GitSettings
 from gatesync.config.problems import ConfigProblem
+from gatesync.config.share import ShareSettings
 from gatesync.config.signing import SigningSettings
 from gatesync.config.tls import TlsSettings
 from gatesync.events.access import BrokerAccess
@@ -261,4 +262,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     event_hub: EventHubSettings
     database: DatabaseSettings
     git: GitSettings
+    share: ShareSettings
     environments: tuple[EnvironmentSettings, ...]
