@@ -10,7 +10,7 @@ def main() -> int:
     if not __package__:  # run as a folder: then the folder itself is on the path, not its parent
         sys.path[0] = str(Path(__file__).resolve().parent.parent)
     from demo.database import DATABASES
-    from demo.story import run
+    from demo.story import STORES, run
 
     parser = argparse.ArgumentParser(prog="demo", description="A gatesync cluster at work.")
     parser.add_argument("--keep", action="store_true", help="keep the folder, with all the logs")
@@ -19,8 +19,17 @@ def main() -> int:
     parser.add_argument(
         "--database", choices=DATABASES, default="sqlite", help="where the publisher stores"
     )
+    parser.add_argument(
+        "--store", choices=STORES, default="database", help="a database, or a Git repository"
+    )
     chosen = parser.parse_args()
-    return run(chosen.folder, keep=chosen.keep, quick=chosen.quick, database=chosen.database)
+    return run(
+        chosen.folder,
+        keep=chosen.keep,
+        quick=chosen.quick,
+        database=chosen.database,
+        store=chosen.store,
+    )
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ adapter = "demo.faults:open_faulty_hub"  # NATS, and a way to make it fail
 _GATEWAY: Final = """\
 [apim.sync_runtime_artifacts.gateway]
 gateway_labels = ["{label}"]
+artifact_retriever = "{retriever}"
 
 [apim.event_hub]
 service_url = "http://{publisher}"
@@ -63,6 +64,9 @@ threads = 1
 drain = 1000
 """
 _DATABASE: Final = "database.sync_runtime_artifacts_db"
+_GIT: Final = "apim.sync_runtime_artifacts.git"
+# These read the repository themselves; the others ask the publisher, which reads it, too.
+_GIT_READERS: Final = ("gateway-3",)
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -76,10 +80,15 @@ class Layout(msgspec.Struct, frozen=True):
     admin_tokens: dict[str, str]
 
     @classmethod
-    def make(cls, folder: Path, database: Mapping[str, str]) -> "Layout":
+    def make(
+        cls, folder: Path, database: Mapping[str, str], git: Mapping[str, str | int]
+    ) -> "Layout":
         """Choose ports and secrets, and write the configurations into a new folder.
 
-        `database` has the keys of the publisher's database section; none is SQLite.
+        Args:
+            folder: must not exist, or be empty.
+            database: the keys of the publisher's database section; none is SQLite.
+            git: those of the Git section; none is the database.
         """
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2 + 2 * len(GATEWAYS))]
         layout = cls(
@@ -92,10 +101,12 @@ class Layout(msgspec.Struct, frozen=True):
         )
         layout.faults.mkdir(parents=True)
         layout._write("traffic-manager", _TRAFFIC_MANAGER)
-        section = "".join(f"{key} = {json.dumps(value)}\n" for key, value in database.items())
-        layout._write("publisher", _PUBLISHER, f"\n[{_DATABASE}]\n{section}")
+        saver = "apim.sync_runtime_artifacts.publisher"
+        stored = _table(saver, {"artifact_saver": "GitSaver"}) + _table(_GIT, git)
+        layout._write("publisher", _PUBLISHER, stored if git else _table(_DATABASE, database))
         for name in GATEWAYS:
-            layout._write(name, _GATEWAY)
+            own = git if name in _GIT_READERS else {}
+            layout._write(name, _GATEWAY, _table(_GIT, own), "GitRetriever" if own else "http")
         return layout
 
     @property
@@ -120,16 +131,22 @@ class Layout(msgspec.Struct, frozen=True):
         """Give a process its token."""
         write_private_file(self.folder / name / "token", token.encode() + b"\n")
 
-    def _write(self, name: str, settings: str, more: str = "") -> None:
+    def _write(self, name: str, settings: str, more: str = "", retriever: str = "") -> None:
         text = (_COMMON + settings).format(
             name=name,
             heartbeat_ms=HEARTBEAT_SECONDS * 1000,
             broker=self.broker,
             publisher=self.publisher,
             label=GATEWAYS.get(name),
+            retriever=retriever,
             listen=self.gateways.get(name),
             envoy=self.envoys.get(name),
             admin_token=self.admin_tokens.get(name),
         )
         self.config(name).parent.mkdir()
         write_private_file(self.config(name), (text + more).encode())
+
+
+def _table(name: str, keys: Mapping[str, str | int]) -> str:
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return f"\n[{name}]\n{lines}" if keys else ""

@@ -9,21 +9,25 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 from demo.calls import upstream
 from demo.cluster import Cluster, open_cluster
 from demo.database import Database, open_database
+from demo.git_steps import person_pushes
 from demo.layout import GATEWAYS, HEARTBEAT_SECONDS, Layout
 from demo.processes import DemoError
+from demo.repository import Repository, open_repository
 from demo.stage import Stage, say
 from demo.steps import STEPS, Step, first_answers, measure, publish_everything
 from demo.verdicts import Tally
 from gatesync.web.client import AnsweredError, UnreachableError
 
-__all__ = ["run"]
+__all__ = ["STORES", "run"]
+
+STORES: Final = ("database", "git")
 
 _PROLOGUE: Final = f"""\
 gatesync demo: a cluster of separate processes on this machine.
@@ -37,7 +41,14 @@ was asked, or from when a process was started. Heartbeats: each {HEARTBEAT_SECON
 FOLDER: Final = Path(__file__).resolve().parents[2] / "build" / "demo"
 
 
-def run(folder: Path | None, *, keep: bool, quick: bool, database: str = "sqlite") -> int:
+def run(
+    folder: Path | None,
+    *,
+    keep: bool,
+    quick: bool,
+    database: str = "sqlite",
+    store: str = "database",
+) -> int:
     """Run the demo; the last line on standard output is one JSON document.
 
     Args:
@@ -46,6 +57,7 @@ def run(folder: Path | None, *, keep: bool, quick: bool, database: str = "sqlite
         keep: do not remove the folder at the end.
         quick: fewer artifacts and measurements.
         database: where the publisher stores, one of `DATABASES`.
+        store: one of `STORES`; with `git` it stores in a repository instead.
     """
     if folder is None:
         _sweep()
@@ -55,7 +67,10 @@ def run(folder: Path | None, *, keep: bool, quick: bool, database: str = "sqlite
         return 2
     tally = Tally(len(GATEWAYS))
     try:
-        asyncio.run(_until_stopped(folder.resolve(), tally, quick=quick, database=database))
+        telling = _until_stopped(
+            folder.resolve(), tally, quick=quick, database=database, store=store
+        )
+        asyncio.run(telling)
     except (DemoError, UnreachableError, AnsweredError, OSError, ExceptionGroup) as error:
         for each in _leaves(error):
             tally.fail(f"{type(each).__name__}: {each}")
@@ -86,27 +101,43 @@ def _remove_empty(*folders: Path) -> None:
             folder.rmdir()
 
 
-async def _until_stopped(folder: Path, tally: Tally, *, quick: bool, database: str) -> None:
+async def _until_stopped(
+    folder: Path, tally: Tally, *, quick: bool, database: str, store: str
+) -> None:
     """Tell the story; SIGTERM ends it as Ctrl-C does."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        with open_database(database) as opened:
-            await _tell(folder, tally, opened, quick=quick)
+        with contextlib.ExitStack() as servers:
+            repository = None
+            if store == "git":
+                repository = servers.enter_context(open_repository(folder / "git"))
+            opened = servers.enter_context(open_database("sqlite" if repository else database))
+            await _tell(folder, tally, opened, repository, quick=quick)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _tell(folder: Path, tally: Tally, database: Database | None, *, quick: bool) -> None:
+async def _tell(
+    folder: Path,
+    tally: Tally,
+    database: Database | None,
+    repository: Repository | None,
+    *,
+    quick: bool,
+) -> None:
     began = time.monotonic()
     for line in _PROLOGUE.splitlines():
         say(line, 0)
-    layout = Layout.make(folder, database.keys if database else {})
+    git = repository.keys if repository else {}
+    layout = Layout.make(folder, database.keys if database else {}, git)
+    if repository:
+        repository.tell(layout.publisher)
     async with upstream() as behind, open_cluster(layout) as cluster:
-        _introduce(cluster, database, time.monotonic() - began)
+        _introduce(cluster, database, repository, time.monotonic() - began)
         stage = Stage(cluster, tally, folder / "input", behind)
-        for number, (step, options) in enumerate(_steps(quick=quick), 1):
+        for number, (step, options) in enumerate(_steps(repository, quick=quick), 1):
             say()
             say(f"{number}. {(step.__doc__ or '').splitlines()[0]}", 0)
             started = time.monotonic()
@@ -119,23 +150,31 @@ async def _tell(folder: Path, tally: Tally, database: Database | None, *, quick:
     say(f"All processes are stopped. The demo took {time.monotonic() - began:.0f} s.", 0)
 
 
-def _steps(*, quick: bool) -> list[tuple[Step, dict[str, int]]]:
-    counts: dict[Step, dict[str, int]] = {}
+def _steps(repository: Repository | None, *, quick: bool) -> list[tuple[Step, dict[str, Any]]]:
+    counts: dict[Step, dict[str, Any]] = {}
     if quick:
         counts = {
             publish_everything: {"generated": 10},
             measure: {"edits": 10},
             first_answers: {"apis": 3},
         }
-    return [(step, counts.get(step, {})) for step in STEPS]
+    steps = [(step, counts.get(step, {})) for step in STEPS]
+    if repository:
+        rounds = {"rounds": 1} if quick else {}
+        steps.insert(STEPS.index(measure), (person_pushes, {"repository": repository} | rounds))
+    return steps
 
 
-def _introduce(cluster: Cluster, database: Database | None, seconds: float) -> None:
+def _introduce(
+    cluster: Cluster, database: Database | None, repository: Repository | None, seconds: float
+) -> None:
     addresses = {"traffic-manager": cluster.layout.broker, "publisher": cluster.layout.publisher}
     addresses |= cluster.layout.gateways
     say()
     if database:
         say(f"{database.kind:<16} pid {database.pid:<8} {database.address}")
+    if repository:
+        say(f"{'git':<16} {repository.url}, read by the publisher and by gateway-3")
     for process in cluster.processes:
         label = GATEWAYS.get(process.name, "")
         address = addresses[process.name]

@@ -87,6 +87,7 @@ class Tally:
         self.failures: list[str] = []
         self.publish_to_all_ms: list[float] = []
         self.publish_to_answer_ms: list[float] = []
+        self.push_to_all_ms: dict[str, list[float]] = {}  # of a person, by what told of it
         self.calls = 0
         self.finished = False
         self._last: dict[str, bool] = {}
@@ -117,6 +118,7 @@ class Tally:
 
     def document(self) -> dict[str, object]:
         """The summary, for programs. Milliseconds; null where nothing was measured."""
+        pushed = {each: _percentiles(taken) for each, taken in self.push_to_all_ms.items()}
         return {
             "ok": self.ok,
             "artifacts": self.artifacts,
@@ -126,7 +128,7 @@ class Tally:
             "calls": self.calls,
             "publish_to_all_ms": _percentiles(self.publish_to_all_ms),
             "publish_to_answer_ms": _percentiles(self.publish_to_answer_ms),
-        }
+        } | ({"push_to_all_ms": pushed} if pushed else {})
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
