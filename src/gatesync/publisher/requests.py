@@ -14,8 +14,8 @@ from gatesync.artifacts import canonical
 from gatesync.artifacts.changes import ChangeSet, Entry, Head
 from gatesync.artifacts.description import describe
 from gatesync.artifacts.digests import digest_of
+from gatesync.artifacts.entries import entry_of
 from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
-from gatesync.artifacts.model import Artifact
 from gatesync.artifacts.names import check_label, check_name
 from gatesync.artifacts.planning import Claim, Publish, Reference, Remove, SaveRequest, Unmet
 from gatesync.stores.store import Refused, SaveOutcome
@@ -247,21 +247,6 @@ def publish_of(item: PublishItem) -> Publish:
         raise ProblemsError([Problem(reason, where=str(artifact.identity))])
     entry = entry_of(artifact, description.context, content)
     return Publish(entry, content, description.claims, description.references)
-
-
-def entry_of(artifact: Artifact, context: str, content: bytes) -> Entry:
-    """How a label names this artifact, whose canonical form is `content`."""
-    identity = artifact.identity
-    return Entry(
-        api_id=artifact.api_id or identity.default_api_id(),
-        tenant=identity.tenant,
-        kind=identity.kind,
-        name=identity.name,
-        version=identity.version,
-        context=context,
-        digest=digest_of(content),
-        size=len(content),
-    )
 
 
 def _faults(request: ChangeRequest | PlanRequest) -> list[Problem]:
