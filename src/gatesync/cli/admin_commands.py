@@ -23,11 +23,13 @@ commands = typer.Typer()
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens of a publisher's data folder.")
 keys_app = typer.Typer(no_args_is_help=True, help="What a publisher signs its changes with.")
 config_app = typer.Typer(no_args_is_help=True, help="Read a deployment.toml without starting.")
+share_app = typer.Typer(no_args_is_help=True, help="The shared file system of publishers.")
 db_app = typer.Typer(no_args_is_help=True, help="The tables of a publisher's database.")
 commands.add_typer(token_app, name="token")
 commands.add_typer(keys_app, name="keys")
 commands.add_typer(config_app, name="config")
 commands.add_typer(db_app, name="db")
+commands.add_typer(share_app, name="share")
 
 
 @token_app.command("create")
@@ -201,6 +203,14 @@ def db_upgrade(config: ConfigOption = None, json: JsonOption = False) -> int:
         if code:
             recording.tell(reasons=("some rows were left out; the command told which",))
     return code
+
+
+@share_app.command("create")
+def share_create(config: ConfigOption = None, json: JsonOption = False) -> int:
+    """Make a new share of the mounted folder that the configuration names."""
+    from gatesync.cli import share
+
+    return share.create(load(config).settings, Output(json=json))
 
 
 @commands.command()

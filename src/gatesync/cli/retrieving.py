@@ -17,6 +17,7 @@ KEY: Final = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
 # By name, so that a gateway which reads over HTTP carries no database library.
 SQL: Final = "gatesync.stores.sql_retriever:open_sql_retriever"
 GIT: Final = "gatesync.stores.git_retriever:open_git_retriever"
+SHARE: Final = "gatesync.stores.share_store:open_share_retriever"
 
 
 def reads_from(settings: Settings) -> str:
@@ -29,6 +30,8 @@ def reads_from(settings: Settings) -> str:
         return f"publisher {settings.event_hub.service_url}"
     if name == "git":
         return str(settings.git.source_of("gateway", KEY))
+    if name == "share":
+        return str(settings.share.source_of(KEY))
     if name != "sql":
         return name
     if database.source is None:
@@ -38,8 +41,11 @@ def reads_from(settings: Settings) -> str:
 
 
 def may_lag(settings: Settings) -> bool:
-    """Whether that is a replica, or a clone, which shows what it had when it last looked."""
-    if _name(settings) == "git":
+    """Whether that is a replica, or shows what it had when it was last looked at.
+
+    So do a clone, and a mounted file system: hosts cache what they have read of it.
+    """
+    if _name(settings) in {"git", "share"}:
         return True
     return _name(settings) == "sql" and settings.database.read_source is not None
 
@@ -58,6 +64,11 @@ async def open_retriever(settings: Settings, client: HttpClient) -> AsyncIterato
     if name == "git":
         open_git = load_adapter("gatesync.stores", GIT, KEY)
         async with open_git(settings.git.source_of("gateway", KEY)) as retriever:
+            yield retriever
+        return
+    if name == "share":
+        open_share = load_adapter("gatesync.stores", SHARE, KEY)
+        async with open_share(settings.share.source_of(KEY)) as retriever:
             yield retriever
         return
     opener = load_adapter("gatesync.stores", SQL if name == "sql" else name, KEY)

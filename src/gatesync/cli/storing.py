@@ -1,4 +1,4 @@
-"""Where a publisher keeps artifacts: a database, a Git repository, or what an adapter brings."""
+"""Where a publisher keeps artifacts: a database, Git, a share, or what an adapter brings."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -14,6 +14,7 @@ __all__ = ["open_store"]
 
 KEY: Final = "apim.sync_runtime_artifacts.publisher.artifact_saver"
 GIT: Final = "gatesync.stores.git_store:open_git_store"
+SHARE: Final = "gatesync.stores.share_opening:open_share_saver"
 
 
 @asynccontextmanager
@@ -29,6 +30,11 @@ async def open_store(settings: Settings) -> AsyncIterator[Saver]:
     if name == "git":
         open_git = load_adapter("gatesync.stores", GIT, KEY)
         async with open_git(settings.git.source_of("publisher", KEY)) as saver:
+            yield saver
+        return
+    if name == "share":
+        open_share = load_adapter("gatesync.stores", SHARE, KEY)
+        async with open_share(settings.share.source_of(KEY)) as saver:
             yield saver
         return
     open_sql = load_adapter("gatesync.stores", name, KEY)
