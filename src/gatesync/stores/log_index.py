@@ -144,10 +144,28 @@ class LogIndex:
             log = self._logs.setdefault(change_set.label, _Log(Head(change_set.label, self.epoch)))
             log.append(change_set, record)
 
-    def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
-        """See `Saver.preview`."""
+    def remember(self, record: Record) -> None:
+        """Take over which request it was whose change sets have been appended one by one."""
+        self._requests[record.key] = record
+
+    def learn(self, label: str, publish: Publish) -> None:
+        """Take over what an artifact that the label holds claims and needs, if found out later."""
+        claims = [each.key for each in publish.claims]
+        references = [each.key for each in publish.references]
+        self._logs[label].learn(publish.entry.api_id, claims, references)
+
+    def preview(
+        self, requests: Sequence[SaveRequest], *, first_revision: int | None = None
+    ) -> list[SaveOutcome | Refused]:
+        """See `Saver.preview`, and `plan` for `first_revision`."""
         states, identities = self._load(requests)
-        return [outcome_of(request, states, identities) for request in requests]
+        answers: list[SaveOutcome | Refused] = []
+        for request in requests:
+            answer = outcome_of(request, states, identities, None, first_revision)
+            if first_revision is not None and isinstance(answer, SaveOutcome):
+                first_revision += len({each.revision for each in answer.change_sets})
+            answers.append(answer)
+        return answers
 
     def labels(self) -> list[Head]:
         """See `Saver.labels`."""
@@ -325,6 +343,11 @@ class _Log:
             self._attestations[revision] = attestation_of(change_set)
         confirmation = self.head.confirmation
         self.head = msgspec.structs.replace(change_set.head, confirmation=confirmation)
+
+    def learn(self, api_id: str, claims: Iterable[str], references: Iterable[str]) -> None:
+        """What an artifact claims and needs, whatever was known of that before."""
+        self._release(api_id)
+        self._take(api_id, claims, references)
 
     def state(self, named: set[str], wanted: set[str]) -> LabelState:
         """What a plan needs that names these artifacts, and makes or needs these claims."""

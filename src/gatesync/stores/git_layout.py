@@ -1,0 +1,218 @@
+"""Which files of a branch are which artifact. Pure.
+
+    <label>/<tenant>/<kind>/<name>/<version>/       each name as `artifacts.paths` writes it
+      artifact.toml                                 as `artifacts.folder` has it
+      api/MenuAPI.xml ...
+
+Whatever stands elsewhere (a README, `.github`) is nobody's business.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from gatesync.artifacts import canonical
+from gatesync.artifacts.changes import Entry
+from gatesync.artifacts.description import describe
+from gatesync.artifacts.digests import digest_of
+from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
+from gatesync.artifacts.folder import FOLDER_FILE, artifact_from_files, files_of
+from gatesync.artifacts.model import Artifact, Identity
+from gatesync.artifacts.names import check_label
+from gatesync.artifacts.paths import decode_name, encode_name, folder_of
+from gatesync.artifacts.planning import Publish
+from gatesync.artifacts.synapse import read_root
+
+__all__ = [
+    "Built",
+    "Place",
+    "build",
+    "files_in",
+    "folder_of",
+    "label_of",
+    "place_of",
+    "publish_of",
+    "split",
+    "stray",
+]
+
+_NAMES: Final = 5  # label, tenant, kind, name, version
+_REGULAR: Final = ("100644", "100755", "100664")
+
+
+class Place(NamedTuple):
+    """Whose folder this is."""
+
+    label: str
+    identity: Identity
+
+
+class Built(NamedTuple):
+    """An artifact as its files have it. `entry.revision` says nothing."""
+
+    entry: Entry
+    content: bytes
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """The artifact's folder and the place in it of a file; None where it is not in such a folder.
+
+    A name that is too long for one step goes on in the next: the step before ends with `%`.
+    """
+    steps = path.split("/")
+    names = 0
+    for at, step in enumerate(steps[:-1]):
+        names += not step.endswith("%")
+        if names == _NAMES:
+            return "/".join(steps[: at + 1]), "/".join(steps[at + 1 :])
+    return None
+
+
+def place_of(folder: str) -> Place:
+    """Whose folder this is, if it is exactly the one that `folder_of` gives.
+
+    Raises:
+        Problem: it is not; says which one would be right.
+    """
+    names: list[str] = []
+    begun = ""
+    right: list[str] = []
+    for step in folder.split("/"):
+        begun += step
+        if step.endswith("%"):
+            begun += "/"
+            continue
+        names.append(_named(begun))
+        right.append(encode_name(names[-1]))
+        begun = ""
+    wanted = "/".join(right)
+    if wanted != folder:
+        raise Problem(f"is read by nobody; this folder is to be called {wanted}", where=folder)
+    label, tenant, kind, name, version = names
+    try:
+        check_label(label)
+    except Problem as problem:
+        raise problem.within(folder) from None
+    return Place(label, Identity(tenant, kind, name, version))
+
+
+def label_of(folder: str) -> str | None:
+    """The label whose folder this is, where that can be told."""
+    begun, _, rest = folder.partition("/")
+    while begun.endswith("%"):
+        step, _, rest = rest.partition("/")
+        begun = f"{begun}/{step}"
+    return _label(begun)
+
+
+def stray(path: str) -> Problem | None:
+    """What is wrong with an `artifact.toml` that is in no artifact's folder."""
+    if path.rpartition("/")[2] != FOLDER_FILE:
+        return None
+    reason = (
+        "is in no artifact's folder, and is not read; artifacts stand in "
+        "<label>/<tenant>/<kind>/<name>/<version>/"
+    )
+    return Problem(reason, where=path)
+
+
+def build(files: Mapping[str, bytes], identity: Identity, folder: str) -> Built:
+    """The artifact that these files make, which must be the one that the folder is for.
+
+    Raises:
+        ProblemsError: with every fault, each with its file, below `folder`.
+    """
+    try:
+        artifact = artifact_from_files(files)
+        if artifact.identity.tenant != identity.tenant and b"tenant" not in files[FOLDER_FILE]:
+            artifact = artifact_from_files(files, tenant=identity.tenant)
+        content = canonical.encode(artifact)
+    except ProblemsError as error:
+        raise ProblemsError(each.within(folder) for each in error.problems) from None
+    except FormatError as error:
+        raise ProblemsError([Problem(str(error), where=folder)]) from None
+    if artifact.identity != identity:
+        raise ProblemsError([_elsewhere(artifact.identity, folder).within(folder)])
+    return Built(_entry(artifact, content), content)
+
+
+def publish_of(built: Built) -> Publish:
+    """What is published with it, checked as every publish is.
+
+    Raises:
+        ProblemsError: with every fault.
+    """
+    description = describe(canonical.decode(built.content))
+    return Publish(built.entry, built.content, description.claims, description.references)
+
+
+def files_in(content: bytes) -> dict[str, bytes]:
+    """The files that this canonical form is written as.
+
+    Raises:
+        ProblemsError, FormatError: it cannot be.
+    """
+    return files_of(canonical.decode(content))
+
+
+def _entry(artifact: Artifact, content: bytes) -> Entry:
+    identity = artifact.identity
+    return Entry(
+        api_id=artifact.api_id,
+        tenant=identity.tenant,
+        kind=identity.kind,
+        name=identity.name,
+        version=identity.version,
+        context=_context(artifact),
+        digest=digest_of(content),
+        size=len(content),
+    )
+
+
+def _context(artifact: Artifact) -> str:
+    """The context of the API that it is named for, as `artifacts.description` finds it."""
+    if artifact.identity.kind != "api":
+        return ""
+    roots = []
+    for part in artifact.parts:
+        if part.role == "api":
+            try:
+                roots.append(read_root(part.content, part.path))
+            except Problem:
+                continue
+    for version in (artifact.identity.version, ""):
+        for root in roots:
+            if root.version == version:
+                return root.context
+    return ""
+
+
+def _elsewhere(identity: Identity, folder: str) -> Problem:
+    label = label_of(folder)
+    right = folder_of(label, identity) if label is not None else ""
+    return Problem(
+        f"says {identity}, whose folder is {right}; move the folder, or mend what it says",
+        where=FOLDER_FILE,
+    )
+
+
+@lru_cache(4096)
+def _label(encoded: str) -> str | None:
+    try:
+        return decode_name(encoded)
+    except Problem:
+        return None
+
+
+def _named(step: str) -> str:
+    """The name that a step stands for, or that it was meant to stand for."""
+    try:
+        name = decode_name(step)
+    except Problem:
+        return step
+    return name if encode_name(name) == step or "~" in step else step
+
+
+def regular(mode: str) -> bool:
+    """Whether this is a file: no link is followed, and no submodule."""
+    return mode in _REGULAR

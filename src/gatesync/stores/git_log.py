@@ -1,0 +1,539 @@
+"""From a branch's commits to labels' logs: the same on every node that reads the branch.
+
+    steps = log.prepare(commits, objects)    what each commit changed, with the files it needs
+    log.apply(steps, objects)                the same into the index, in order
+
+A publisher's commit is what its note says it is. A person's is checked as every publish is: what
+is not accepted is a problem that is told, the label keeps what it held there, and the rest counts.
+What was refused for what other artifacts claim or need is tried again with the label's next change.
+
+Blocks: it is for a thread, one caller at a time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from gatesync.artifacts.changes import ChangeSet, Entry
+from gatesync.artifacts.errors import Problem, ProblemsError
+from gatesync.artifacts.folder import FOLDER_FILE
+from gatesync.artifacts.model import Identity
+from gatesync.artifacts.planning import (
+    Item,
+    Publish,
+    Remove,
+    Renew,
+    RenewHead,
+    SaveRequest,
+)
+from gatesync.stores.git_layout import (
+    Built,
+    Place,
+    build,
+    folder_of,
+    place_of,
+    publish_of,
+    regular,
+    split,
+    stray,
+)
+from gatesync.stores.git_message import Note, SetNote, note_of
+from gatesync.stores.git_objects import Commit, Objects
+from gatesync.stores.git_repository import FileChange
+from gatesync.stores.log_index import LogIndex, Planned, Record
+from gatesync.stores.store import SaveOutcome
+
+__all__ = ["Files", "GitLog", "Sources", "Step"]
+
+_KEPT_BYTES: Final = 64 * 1024 * 1024  # of canonical forms that were just made, or asked for
+
+Files: TypeAlias = tuple[tuple[str, str], ...]
+"""A folder's files, sorted: the path in it and the id of the content; none: no folder."""
+
+_NOT_A_FILE: Final = ""  # in place of the id: a link, or another repository
+
+
+class Step(NamedTuple):
+    """A commit, its number, and the artifacts' folders that it touched, as it left them."""
+
+    commit: Commit
+    number: int
+    touched: Mapping[str, Files]
+    strays: Mapping[str, bool]
+
+
+class Sources:
+    """What files make which artifacts. It outlives a log that is made anew."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[Identity, Files], Entry | ProblemsError] = {}
+        self._places: dict[str, tuple[Identity, str, Files]] = {}
+        self._published: dict[tuple[Identity, Files], Publish | ProblemsError] = {}
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self._keeping = Lock()  # contents are asked for while a log goes on
+
+    def files_of(self, digest: str) -> Files:
+        """Files that make this artifact, which is known."""
+        return self._places[digest][2]
+
+    def entry(self, identity: Identity, files: Files) -> Entry:
+        """Who these files are. Raises `ProblemsError`. They have been built before."""
+        found = self._entries[identity, files]
+        if isinstance(found, ProblemsError):
+            raise found
+        return found
+
+    def build_all(self, wanted: Iterable[tuple[Identity, str, Files]], objects: Objects) -> None:
+        """Build what was not built before."""
+        missing = {(i, files): folder for i, folder, files in wanted}
+        missing = {key: folder for key, folder in missing.items() if key not in self._entries}
+        readable = {k: f for k, f in missing.items() if not _faults(f, k[1])}
+        for (identity, files), folder in missing.items() - readable.items():
+            self._entries[identity, files] = ProblemsError(_faults(folder, files))
+        contents = objects.read(blob for _, files in readable for _, blob in files)
+        for (identity, files), folder in readable.items():
+            self._build(identity, folder, files, {path: next(contents) for path, _ in files})
+        for _ in contents:  # to its end, so that the process can be asked again
+            pass
+
+    def add(self, identity: Identity, folder: str, files: Files, built: Built) -> None:
+        """Note what these files make."""
+        self._entries[identity, files] = built.entry
+        self._places[built.entry.digest] = identity, folder, files
+        self._keep(built)
+
+    def publish(self, identity: Identity, files: Files, objects: Objects) -> Publish:
+        """The publish of what these files make, without its content, checked.
+
+        Raises:
+            ProblemsError: it is not accepted.
+        """
+        found = self._published.get((identity, files))
+        if found is None:
+            entry = self.entry(identity, files)
+            content = self.contents([entry.digest], objects)[entry.digest]
+            try:
+                publish = publish_of(Built(entry, content))
+                found = msgspec.structs.replace(publish, content=b"")
+            except ProblemsError as error:
+                found = error
+            self._published[identity, files] = found
+        if isinstance(found, ProblemsError):
+            raise found
+        return found
+
+    def contents(self, digests: Iterable[str], objects: Objects) -> dict[str, bytes]:
+        """The canonical forms of these, where they are known."""
+        found: dict[str, bytes] = {}
+        missing: list[str] = []
+        for digest in digests:
+            kept = self._kept.get(digest)
+            if kept is not None:
+                found[digest] = kept
+            elif digest in self._places:
+                missing.append(digest)
+        places = [self._places[digest] for digest in missing]
+        blobs = objects.read(blob for _, _, files in places for _, blob in files)
+        for digest, (identity, folder, files) in zip(missing, places, strict=True):
+            built = build({path: next(blobs) for path, _ in files}, identity, folder)
+            if built.entry.digest == digest:  # promise 8
+                found[digest] = built.content
+                self._keep(built)
+        for _ in blobs:
+            pass
+        return found
+
+    def sizes(self, digests: Iterable[str]) -> dict[str, int]:
+        """The sizes of these in bytes, where they are known."""
+        places = {d: self._places[d] for d in digests if d in self._places}
+        return {digest: self.entry(i, files).size for digest, (i, _, files) in places.items()}
+
+    def _build(
+        self, identity: Identity, folder: str, files: Files, contents: dict[str, bytes]
+    ) -> None:
+        try:
+            built = build(contents, identity, folder)
+        except ProblemsError as error:
+            self._entries[identity, files] = error
+        else:
+            self.add(identity, folder, files, built)
+
+    def _keep(self, built: Built) -> None:
+        with self._keeping:
+            if built.entry.digest in self._kept:
+                return
+            self._kept[built.entry.digest] = built.content
+            self._kept_bytes += len(built.content)
+            while self._kept_bytes > _KEPT_BYTES:
+                _, content = self._kept.popitem(last=False)
+                self._kept_bytes -= len(content)
+
+
+class GitLog:
+    """The logs that one history of a branch makes.
+
+    Args:
+        epoch: of the history.
+        sources: what is known of its files.
+
+    Attributes:
+        index: answers everything but contents.
+        head: the last commit that was applied; empty before the first.
+        count: how many commits that is, which is the highest revision so far.
+        folders: the files of each artifact's folder at `head`.
+        problems: what of the branch is not served, by folder or file.
+    """
+
+    def __init__(self, epoch: str, sources: Sources) -> None:
+        self.epoch = epoch
+        self.index = LogIndex(epoch)
+        self.sources = sources
+        self.head = ""
+        self.count = 0
+        self.folders: dict[str, Files] = {}
+        self.problems: dict[str, tuple[str, ...]] = {}
+        self._prepared: dict[str, dict[str, str]] = {}
+        self._numbered = 0
+        self._places: dict[str, Place | Problem] = {}
+        self._held: dict[str, Entry] = {}  # by folder, which says the label, too
+        self._unsettled: dict[str, set[str]] = {}
+        self._undescribed: dict[str, set[str]] = {}
+        self._parts: list[ChangeSet] = []
+        self._run = "", 0  # where the next of several commits that belong together would stand
+
+    def held(self, folder: str) -> Entry | None:
+        """What the label holds of this folder."""
+        return self._held.get(folder)
+
+    def prepare(
+        self, commits: Iterable[tuple[Commit, Sequence[FileChange]]], objects: Objects
+    ) -> list[Step]:
+        """Find what each of the next commits touched, and build it.
+
+        Raises:
+            DamagedError: an object is not in the clone.
+        """
+        steps = []
+        for commit, changes in commits:
+            self._numbered += 1
+            steps.append(self._step(commit, changes))
+        self.sources.build_all(
+            (
+                (place.identity, folder, files)
+                for step in steps
+                for folder, files in step.touched.items()
+                if files and isinstance(place := self._place(folder), Place)
+            ),
+            objects,
+        )
+        return steps
+
+    def apply(self, steps: Iterable[Step], objects: Objects) -> None:
+        """Take these over, in order."""
+        for step in steps:
+            self.folders.update(step.touched)
+            note = note_of(step.commit)
+            if note is not None and self._is_here(note) and self._apply_own(step, note):
+                self._run = note.base, note.at + 1
+            else:
+                self._run = "", 0
+                self._apply_foreign(step, objects)
+            for path, there in step.strays.items():
+                self._report(path, [problem] if there and (problem := stray(path)) else [])
+            self.head, self.count = step.commit.id, step.number
+
+    def adopt(self, step: Step) -> None:
+        """Take over a commit that this process has written; `prepare` has not seen it."""
+        self._numbered = step.number
+        for folder, files in step.touched.items():
+            self._prepared[folder] = dict(files)
+
+    def describe(self, labels: Iterable[str], objects: Objects) -> None:
+        """Find what the artifacts of these labels claim and need, where that was not looked for."""
+        for label in labels:
+            folders = self._undescribed.pop(label, set())
+            for folder in folders:
+                entry = self._held.get(folder)
+                place = self._place(folder)
+                if entry is None or isinstance(place, Problem):
+                    continue
+                try:
+                    self.learn(label, folder, self._publish_held(place, entry, objects))
+                except ProblemsError as error:  # accepted once, by another version
+                    self._report(folder, error.problems)
+
+    def learn(self, label: str, folder: str, publish: Publish) -> None:
+        """Note what an artifact that a label holds claims and needs."""
+        self.index.learn(label, publish)
+        self._undescribed.get(label, set()).discard(folder)
+
+    # What a commit touched -----------------------------------------------------------------
+
+    def _step(self, commit: Commit, changes: Iterable[FileChange]) -> Step:
+        touched: dict[str, dict[str, str]] = {}
+        strays: dict[str, bool] = {}
+        for path, mode, blob in changes:
+            found = split(path)
+            if found is None:
+                if path.rpartition("/")[2] == FOLDER_FILE:
+                    strays[path] = bool(mode)
+                continue
+            folder, file = found
+            files = self._prepared.setdefault(folder, {})
+            touched[folder] = files
+            if mode:
+                files[file] = blob if regular(mode) else _NOT_A_FILE
+            else:
+                files.pop(file, None)
+        frozen = {folder: tuple(sorted(files.items())) for folder, files in touched.items()}
+        return Step(commit, self._numbered, frozen, strays)
+
+    def _place(self, folder: str) -> Place | Problem:
+        found = self._places.get(folder)
+        if found is None:
+            try:
+                found = place_of(folder)
+            except Problem as problem:
+                found = problem
+            self._places[folder] = found
+        return found
+
+    # A publisher's commits ----------------------------------------------------------------
+
+    def _is_here(self, note: Note) -> bool:
+        """Whether the note was written for this place of the history."""
+        if note.at == 0:
+            return note.base == self.head
+        return (note.base, note.at) == self._run
+
+    def _apply_own(self, step: Step, note: Note) -> bool:
+        """Whether it is what its note says; nothing has happened otherwise."""
+        labels = {each.label for each in note.sets}
+        touched: dict[str, list[str]] = {}
+        for folder in step.touched:
+            place = self._place(folder)
+            if isinstance(place, Problem) or place.label not in labels:
+                return False
+            touched.setdefault(place.label, []).append(folder)
+        planned: list[tuple[SetNote, Record, list[str]]] = []
+        for each in note.sets:
+            folders = [*touched.get(each.label, ()), *each.standing]
+            try:
+                items = self._items(folders, each.renewed)
+            except (ProblemsError, KeyError):
+                return False
+            in_order = _permuted(items, each.order)
+            plan = self._plan(step, each.label, in_order or [self._renewed_head(each.label)], note)
+            if not plan.records or not plan.records[0].change_sets:
+                return False
+            planned.append((each, plan.records[0], folders))
+        for each, record, folders in planned:
+            change_set = msgspec.structs.replace(record.change_sets[0], signature=each.signature)
+            self._append(record, change_set, note.author, note.origin)
+            self._parts.append(change_set)
+            for folder in folders:
+                self._settle(each.label, folder)
+                if folder in self._held:
+                    self._undescribed.setdefault(each.label, set()).add(folder)
+        self._end_request(note)
+        if note.confirmed is not None:
+            self.index.confirm(note.confirmed.label, note.confirmed.confirmation)
+        return True
+
+    def _items(self, folders: Iterable[str], renewed: Sequence[str] = ()) -> list[Item]:
+        """What the folders' files make of what is held of them, in the order of `SetNote`."""
+        items: list[Item] = []
+        for folder in sorted({*folders, *renewed}):
+            if folder in renewed:
+                items.append(Renew(self._held[folder]))
+                continue
+            before = self._held.get(folder)
+            after = self._published(folder)
+            if before is not None and (after is None or after.api_id != before.api_id):
+                items.append(Remove(before.api_id))
+            if after is not None and (before is None or not _same(before, after)):
+                items.append(Publish(after, b"", ()))
+        return items
+
+    def _published(self, folder: str) -> Entry | None:
+        """What the folder's files make. Raises `ProblemsError`."""
+        files = self.folders.get(folder)
+        place = self._place(folder)
+        if isinstance(place, Problem):
+            raise ProblemsError([place])
+        return self.sources.entry(place.identity, files) if files else None
+
+    def _renewed_head(self, label: str) -> RenewHead:
+        return RenewHead(self.index.heads([label])[label].revision)
+
+    def _end_request(self, note: Note) -> None:
+        """After a request's last commit: remember what it came to."""
+        if note.part != note.parts:
+            return
+        change_sets, self._parts = tuple(self._parts), []
+        if not note.key:
+            return
+        heads = self.index.heads(note.labels)
+        self.index.remember(
+            Record(
+                key=note.key,
+                fingerprint=note.fingerprint,
+                change_sets=change_sets,
+                heads=tuple(heads[label] for label in note.labels),
+                author=note.author,
+                origin=note.origin,
+            )
+        )
+
+    # People's commits ---------------------------------------------------------------------
+
+    def _apply_foreign(self, step: Step, objects: Objects) -> None:
+        self._parts = []
+        labels: dict[str, set[str]] = {}
+        for folder in step.touched:
+            place = self._place(folder)
+            if isinstance(place, Place):
+                labels.setdefault(place.label, set()).add(folder)
+            elif step.touched[folder]:
+                self._report(folder, [place])
+            else:
+                self._report(folder, [])
+        for label in sorted(labels, key=str.encode):
+            self.describe([label], objects)
+            folders = labels[label] | self._unsettled.get(label, set())
+            items = self._checked_items(folders, objects)
+            taken, record = self._largest(step, label, items)
+            if record is not None:
+                origin = f"commit {step.commit.id[:12]} ({step.commit.email})"
+                self._append(record, record.change_sets[0], step.commit.author, origin)
+            for folder in taken:
+                self._settle(label, folder)
+                held = self._held.get(folder)
+                if held is not None:
+                    place = self._place(folder)
+                    assert isinstance(place, Place)
+                    self.learn(label, folder, self._publish_held(place, held, objects))
+
+    def _checked_items(self, folders: Iterable[str], objects: Objects) -> dict[str, list[Item]]:
+        """The items of each folder whose artifact is sound by itself; the others are reported."""
+        found: dict[str, list[Item]] = {}
+        for folder in sorted(folders):
+            try:
+                items = self._items([folder])
+                for number, each in enumerate(items):
+                    if isinstance(each, Publish):
+                        place = self._place(folder)
+                        assert isinstance(place, Place)
+                        files = self.folders[folder]
+                        items[number] = self.sources.publish(place.identity, files, objects)
+            except ProblemsError as error:
+                self._report(folder, error.problems)
+                continue
+            self._report(folder, [])
+            found[folder] = items
+        return found
+
+    def _largest(
+        self, step: Step, label: str, items: Mapping[str, list[Item]]
+    ) -> tuple[list[str], Record | None]:
+        """As many of the folders as can go live together, and the record of that."""
+        wanted = list(items)
+        taken: list[str] = []
+        while wanted:
+            before = len(taken)
+            taken = self._extended(step, label, items, taken, wanted)
+            wanted = [folder for folder in items if folder not in set(taken)]
+            if len(taken) == before:
+                break
+        for folder in wanted:
+            [answer] = self._plan(step, label, _flat(items, [*taken, folder])).answers
+            reasons = () if isinstance(answer, SaveOutcome) else answer.reasons
+            self.problems[folder] = tuple(reasons)
+            self._unsettled.setdefault(label, set()).add(folder)
+        records = self._plan(step, label, _flat(items, taken)).records
+        changed = [each for each in records if each.change_sets]
+        return taken, changed[0] if changed else None
+
+    def _extended(
+        self,
+        step: Step,
+        label: str,
+        items: Mapping[str, list[Item]],
+        taken: list[str],
+        wanted: list[str],
+    ) -> list[str]:
+        [answer] = self._plan(step, label, _flat(items, [*taken, *wanted])).answers
+        if isinstance(answer, SaveOutcome):
+            return [*taken, *wanted]
+        if len(wanted) == 1:
+            return taken
+        middle = len(wanted) // 2
+        taken = self._extended(step, label, items, taken, wanted[:middle])
+        return self._extended(step, label, items, taken, wanted[middle:])
+
+    def _publish_held(self, place: Place, entry: Entry, objects: Objects) -> Publish:
+        """The publish of what is held, also where its folder has something else by now."""
+        return self.sources.publish(place.identity, self.sources.files_of(entry.digest), objects)
+
+    # Both ---------------------------------------------------------------------------------
+
+    def _plan(
+        self, step: Step, label: str, items: Sequence[Item], note: Note | None = None
+    ) -> Planned:
+        request = SaveRequest(
+            labels=(label,),
+            sets=(tuple(items),),
+            key="",
+            fingerprint="",
+            published_at=note.published_at if note else 1000 * step.commit.committed_at,
+            publisher=note.publisher if note else "",
+            force=note is not None,  # whoever wrote it has checked it, or was told to force it
+        )
+        return self.index.plan([request], first_revision=step.number)
+
+    def _append(self, record: Record, change_set: ChangeSet, author: str, origin: str) -> None:
+        self.index.append(
+            msgspec.structs.replace(record, change_sets=(change_set,), author=author, origin=origin)
+        )
+        for change in change_set.changes:
+            folder = folder_of(change_set.label, change.entry.identity)
+            if change.instruction == "Publish":
+                self._held[folder] = change.entry
+            elif self._held.get(folder) == change.entry:
+                del self._held[folder]
+
+    def _settle(self, label: str, folder: str) -> None:
+        self._report(folder, [])
+        self._unsettled.get(label, set()).discard(folder)
+
+    def _report(self, place: str, problems: Iterable[Problem]) -> None:
+        if found := tuple(str(problem) for problem in problems):
+            self.problems[place] = found
+        else:
+            self.problems.pop(place, None)
+
+
+def _flat(items: Mapping[str, list[Item]], folders: Iterable[str]) -> list[Item]:
+    return [item for folder in folders for item in items[folder]]
+
+
+def _same(before: Entry, after: Entry) -> bool:
+    return before.digest == after.digest and before.api_id == after.api_id
+
+
+def _permuted(items: list[Item], order: Sequence[int]) -> list[Item]:
+    if sorted(order) != list(range(len(items))):
+        return items
+    return [items[at] for at in order]
+
+
+def _faults(folder: str, files: Files) -> list[Problem]:
+    return [
+        Problem("is a link or another repository; only files are read", where=f"{folder}/{path}")
+        for path, blob in files
+        if blob == _NOT_A_FILE
+    ]

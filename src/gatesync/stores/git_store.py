@@ -1,0 +1,230 @@
+"""The artifact store in Git: a saver on one branch.
+
+Each change set is a commit; the commits of a batch go with one push, which is whole or not at
+all. Who is outrun by another's push takes that over, plans again and pushes again.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
+
+from gatesync.artifacts.changes import ChangeSet, Confirmation, Head
+from gatesync.artifacts.planning import SaveRequest
+from gatesync.stores.git_branch import Branch, NoBranchError, open_branch
+from gatesync.stores.git_command import GitError
+from gatesync.stores.git_message import COMMIT_FORMAT, Confirmed, Note, with_note
+from gatesync.stores.git_objects import DamagedError
+from gatesync.stores.git_repository import Draft
+from gatesync.stores.git_retriever import GitRetriever
+from gatesync.stores.git_source import GitSource
+from gatesync.stores.git_trouble import explain
+from gatesync.stores.git_writing import Written, drafts_of, extension
+from gatesync.stores.store import History, Refused, SaveOutcome, Sign, SignConfirmation, StoreError
+
+__all__ = ["GitStore", "open_git_store"]
+
+SAVE_SECONDS: Final = 120.0  # how long others may outrun us
+FIRST_PAUSE: Final = 0.02  # after having been outrun; it doubles
+LONGEST_PAUSE: Final = 1.0
+
+Plan: TypeAlias = Callable[[], Awaitable[Written]]
+"""Makes commits on top of what is known now; called again where others were faster."""
+
+
+@asynccontextmanager
+async def open_git_store(source: GitSource) -> AsyncIterator["GitStore"]:
+    """Store in a branch, which is begun where it is not there, and look at it each interval.
+
+    Raises:
+        StoreError: git is not to go there, it cannot be read, or the clone cannot be kept.
+    """
+    if source.allowed_signers is not None and source.signing_key is None:
+        raise StoreError(
+            f"{source}: only signed commits count, and this publisher has no signing_key"
+        )
+    async with open_branch(source) as branch:
+        store = GitStore(branch)
+        await store.begin()
+        yield store
+
+
+class GitStore(GitRetriever):
+    """`Saver` on a branch. Use `open_git_store`."""
+
+    def __init__(
+        self,
+        branch: Branch,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(branch)
+        self._recent = branch.source.poll_seconds  # many gateways ask; our own news are known
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._random = random
+        self._saving = asyncio.Lock()
+
+    @property
+    def epoch(self) -> str:
+        """See `Saver.epoch`."""
+        return self._branch.log.epoch
+
+    async def begin(self) -> None:
+        """Read the branch; begin it where it is not there. Raises `StoreError`."""
+        try:
+            await self._branch.look()
+        except NoBranchError:
+            await self._write(self._beginning)
+        if self._branch.lost:
+            await self._note_epoch()
+
+    async def labels(self) -> list[Head]:
+        """See `Saver.labels`."""
+        await self._branch.look(self._branch.source.poll_seconds)
+        if self._branch.lost:
+            await self._note_epoch()
+        return await self._branch.ask(lambda index: index.labels())
+
+    async def save(
+        self, requests: Sequence[SaveRequest], *, sign: Sign | None = None
+    ) -> list[SaveOutcome | Refused]:
+        """See `Saver.save`."""
+        answers: list[SaveOutcome | Refused] = []
+        labels = {label for request in requests for label in request.labels}
+
+        async def plan() -> Written:
+            nonlocal answers
+            await self._branch.describe(labels)
+            log = self._branch.log
+            planned = log.index.plan(requests, sign, first_revision=log.count + 1)
+            answers = planned.answers
+            return drafts_of(log, requests, planned, self._now())
+
+        if requests:
+            await self._write(plan)
+        return answers
+
+    async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
+        """See `Saver.preview`."""
+        async with self._branch.working:
+            await self._branch.describe({label for request in requests for label in request.labels})
+            first = self._branch.log.count + 1
+        return await self._branch.ask(lambda index: index.preview(requests, first_revision=first))
+
+    async def history(self, name: str) -> History:
+        """See `Saver.history`."""
+        return await self._branch.ask(lambda index: index.history(name))
+
+    async def sizes(self, digests: Collection[str]) -> dict[str, int]:
+        """See `Saver.sizes`."""
+        return self._branch.sizes(digests)
+
+    async def change_sets(self, label: str, since: int, limit: int) -> list[ChangeSet]:
+        """See `Saver.change_sets`."""
+        return await self._branch.ask(lambda index: index.change_sets(label, since, limit))
+
+    async def confirm(
+        self, label: str, confirmation_id: str, *, sign: SignConfirmation | None = None
+    ) -> Confirmation:
+        """See `Saver.confirm`."""
+        confirmation: Confirmation | None = None
+
+        async def plan() -> Written:
+            nonlocal confirmation
+            log = self._branch.log
+            confirmation = log.index.confirmation(label, confirmation_id, sign)
+            confirmed = Confirmed(label, confirmation)
+            note = Note(COMMIT_FORMAT, base=log.head, confirmed=confirmed)
+            return self._single(f"Confirm the history of {label}", note)
+
+        await self._write(plan)
+        assert confirmation is not None
+        return confirmation
+
+    async def compact(self, label: str, keep: int, young: int | None = None) -> int:
+        """See `Saver.compact`. A branch keeps everything: nothing is forgotten."""
+        return 0
+
+    # Writing ------------------------------------------------------------------------------
+
+    async def _write(self, plan: "Plan") -> None:
+        """Push what is planned on top of everything that others have pushed.
+
+        Raises:
+            StoreError: it is not there; or, where that is `unsure`, it may be.
+        """
+        ends = self._clock() + SAVE_SECONDS
+        pause = FIRST_PAUSE
+        async with self._saving:
+            while not await self._written(plan):
+                if self._clock() > ends:
+                    raise StoreError(
+                        f"{self._branch.source}: others have pushed before each of our pushes "
+                        f"for {SAVE_SECONDS:g} s; try again"
+                    )
+                await asyncio.sleep(pause * self._random())
+                pause = min(LONGEST_PAUSE, 2 * pause)
+                await self._branch.look()
+
+    async def _written(self, plan: "Plan") -> bool:
+        """Whether that came about; False where others were faster."""
+        branch = self._branch
+        if branch.current is None and not isinstance(branch.trouble, NoBranchError):
+            await branch.look()
+        async with branch.working:
+            if branch.stopped:
+                raise StoreError(f"{branch.source}: nothing can be saved: {branch.stopped}")
+            written = await plan()
+            if not written.drafts:
+                return True
+            head = branch.current.head if branch.current is not None else ""
+            try:
+                ids = await branch.repository.write(written.drafts, head)
+            except (GitError, DamagedError) as error:
+                told = error.told if isinstance(error, GitError) else str(error)
+                raise StoreError(f"{branch.source}: {explain(told)}") from error
+            try:
+                if not await branch.repository.push(ids[-1]):
+                    return False
+            except GitError as error:
+                reason = str(branch.failed(error))
+                raise StoreError(reason, unsure=True) from error
+            if branch.current is not None:
+                await branch.extend(extension(written, ids))
+                return True
+        branch.answered()
+        await branch.look()
+        return True
+
+    async def _beginning(self) -> Written:
+        """The first commit of a branch: each begins a history of its own."""
+        note = Note(COMMIT_FORMAT, epoch=str(uuid.uuid4()))
+        return self._single("Begin the log of gatesync", note)
+
+    async def _note_epoch(self) -> None:
+        """Write down that the history was rewritten, so that all call it the same."""
+
+        async def plan() -> Written:
+            log = self._branch.log
+            if not self._branch.lost:  # another publisher has done so
+                return Written()
+            note = Note(COMMIT_FORMAT, base=log.head, epoch=log.epoch)
+            return self._single("This history was rewritten: a new epoch begins", note)
+
+        await self._write(plan)
+        await self._branch.settle_loss()
+
+    def _single(self, subject: str, note: Note) -> Written:
+        """One commit without files."""
+        now = self._now()
+        draft = Draft(with_note(subject, note), self._branch.source.author_name, now, now)
+        return Written([draft], [{}])
+
+    def _now(self) -> int:
+        return int(self._wall_clock())
