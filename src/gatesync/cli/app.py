@@ -12,6 +12,7 @@ from gatesync.cli import admin_commands, artifact_commands
 from gatesync.cli.notifying import ready_at
 from gatesync.cli.options import ConfigOption
 from gatesync.cli.output import Output
+from gatesync.cli.rsync_commands import rsync_app
 from gatesync.cli.running import EXIT_UNREACHABLE, EXIT_WRONG, run_role
 from gatesync.cli.session import CommandError
 from gatesync.config import ConfigError, Loaded, Settings, load
@@ -151,6 +152,7 @@ def gateway(
 
 app.add_typer(artifact_commands.commands)
 app.add_typer(admin_commands.commands)
+app.add_typer(rsync_app, name="rsync")
 
 
 def _start(config: Path | None, *, encrypted: bool = False) -> Loaded:
