@@ -124,9 +124,7 @@ def test_the_time_until_the_next_try_runs_down(receipts: Receipts, clock: Clock)
     assert receipts.report().workers[0].next_try_ms == 0
 
 
-def test_another_runner_knows_what_the_one_before_did(
-    receipts: Receipts, tmp_path: Path
-) -> None:
+def test_another_runner_knows_what_the_one_before_did(receipts: Receipts, tmp_path: Path) -> None:
     receipts.offer(3)
     receipts.take(outcome(Result.BROUGHT, epoch="e", revision=3), 5)
     receipts.keep(receipts.report(leaving=True))
