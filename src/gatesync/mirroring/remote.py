@@ -4,7 +4,7 @@ The loop answers questions about workers' manifests within milliseconds, as no l
 them; rsync's own sessions share the connection (`ControlPath`). The command that ssh is given is
 `exec sh`, whatever is asked; the loop comes on its standard input, and then what is asked, as
 lines that it reads as values: no path and no content is ever part of a command. It needs `sh`,
-`cat`, `mkdir`, `ln` and `mv` on the worker, beside rsync.
+`cat`, `mkdir`, `ln`, `mv` and `rm` on the worker, beside rsync.
 
     asked:     a word that nobody can guess, what to do, a value, the folder; a line each
     answered:  what came of it, and on a line of its own the word and an exit code
@@ -46,6 +46,7 @@ do
       begin)
         if [ ! -d .gatesync ]; then mkdir .gatesync || exit 1; fi
         save || exit 1
+        rm -f .gatesync/.next.??????
         if [ -f .gatesync/manifest ] && [ ! -f .gatesync/next ]; then
           ln .gatesync/manifest .gatesync/next 2>/dev/null || exit 0
         fi ;;

@@ -1,8 +1,10 @@
 """What lies in `.gatesync` of a worker's folder: what the worker has, in its own words.
 
     head       {"format": "gatesync.worker/1", "state": "complete", "epoch": "<uuid>",
-                "revision": 7, "digest": "<sha256>", "manifest": "<sha256>", "compared": 1790.5}
-    manifest   {"format": "gatesync.worker/1", "files": [...], "owned": ["api/old.xml"]}
+                "revision": 7, "digest": "<sha256>", "manifest": "<sha256>", "held": 0,
+                "compared": 1790000000.5}
+    manifest   {"format": "gatesync.worker/1", "epoch": "<uuid>", "revision": 7,
+                "files": [...], "held": [], "unsure": [], "going": ["api/old.xml"]}
     next       the manifest that is on its way, while the state is `changing`
 
 The head is a few bytes, to be read often, and vouches for the manifest by its digest. It is the
@@ -12,7 +14,7 @@ of a folder what is not so, wherever a runner was killed.
 
 import enum
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -28,7 +30,6 @@ __all__ = [
     "Part",
     "State",
     "WorkerManifest",
-    "manifest_of",
     "part_of",
     "sha256_of",
 ]
@@ -46,9 +47,11 @@ class State(enum.Enum):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The small file. `digest` is over the files that the manifest names.
+    """The small file.
 
-    `compared` is when all contents were compared last, in seconds since 1970 by the runner's clock.
+    `digest` is over the files that the manifest names; `held` counts those that wait for their
+    removal to be confirmed; `compared` is when all contents were compared last, in seconds since
+    1970 by the runner's clock.
     """
 
     state: State
@@ -56,6 +59,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     revision: Count
     digest: Digest
     manifest: Digest
+    held: Count = 0
     compared: float = 0.0
     format: Literal["gatesync.worker/1"] = _FORMAT
 
@@ -76,12 +80,18 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerManifest(msgspec.Struct, frozen=True):
     """What a worker has of the source, and what else is gatesync's there.
 
-    `owned` are files that were brought once, and that the source no longer has: they are to go,
-    are on their way, or wait until their removal is confirmed.
+    `epoch` and `revision` are those of the source that it was made from: a removal is proved by
+    them. `files` are there with these contents. Brought by gatesync, too, and in the source no
+    longer, are `held`, which wait until their removal is confirmed, and `going`, which are gone
+    once the head says so. Of `unsure` nobody knows what is in them.
     """
 
+    epoch: str
+    revision: Count
     files: tuple[SourceFile, ...] = ()
-    owned: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+    going: tuple[str, ...] = ()
     format: Literal["gatesync.worker/1"] = _FORMAT
 
     def to_json(self) -> bytes:
@@ -107,7 +117,7 @@ class WorkerManifest(msgspec.Struct, frozen=True):
 
     def paths(self) -> frozenset[str]:
         """All that is gatesync's on the worker."""
-        return frozenset(file.path for file in self.files) | frozenset(self.owned)
+        return frozenset(file.path for file in self.files).union(self.held, self.unsure, self.going)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -138,12 +148,6 @@ def part_of(source: SourceManifest, folder: str) -> Part:
         {file.path: file for file in files},
         frozenset(withheld),
     )
-
-
-def manifest_of(files: Iterable[SourceFile], owned: Iterable[str]) -> WorkerManifest:
-    """In the order of their paths, so that one worker's is byte for byte another's."""
-    ordered = sorted(files, key=lambda file: file.path)
-    return WorkerManifest(tuple(ordered), tuple(sorted(owned)))
 
 
 def sha256_of(document: bytes) -> str:

@@ -1,0 +1,203 @@
+"""Real rsync, run for one worker: to bring and remove named files, and to compare everything.
+
+What rsync is told to touch is always a list of names, given on its standard input with a zero byte
+after each; the worker's folder travels by rsync's own protocol (`--secluded-args`), so that no
+shell on either side sees a path.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gatesync.mirroring.child_process import Ended, run
+from gatesync.mirroring.ssh import SshConfig
+from gatesync.mirroring.worker_manifest import WORKER_FOLDER
+from gatesync.mirroring.workers import Worker
+
+__all__ = ["Comparison", "Rsync", "RsyncError", "check_bandwidth", "in_words"]
+
+_WORDS: Final = {
+    1: "wrong use of rsync: is the worker's rsync too old?",
+    2: "the two rsyncs do not understand each other's protocol",
+    3: "a folder cannot be read or entered",
+    5: "the worker refused to begin",
+    10: "the connection broke",
+    11: "a file cannot be read or written",
+    12: "the connection ended in the middle, or the worker's shell says more than it should",
+    13: "rsync's own error",
+    14: "the two rsyncs cannot talk to each other",
+    20: "rsync was told to stop",
+    22: "out of memory",
+    23: "some files could not be brought or removed",
+    24: "some files vanished meanwhile",
+    25: "a limit of removals was reached",
+    30: "nothing came for too long",
+    35: "no connection in time",
+    126: "rsync cannot be run on the worker",
+    127: "there is no rsync on the worker; install it there",
+    255: "ssh could not connect",
+}
+_VANISHED: Final = 24
+_PARTLY: Final = 23
+_LAST_LINES: Final = 4
+_SAYS_NOTHING: Final = ("rsync error:", "rsync warning:", "file has vanished:")
+_BANDWIDTH: Final = re.compile(r"[0-9]+(\.[0-9]+)?([KMGkmg]([Bb]|iB)?)?")
+_ESCAPED: Final = re.compile(rb"\\#([0-7]{3})")
+_FLAGS: Final = 11  # what `%i` takes of a line: YXcstpoguax, or `*deleting  `
+_DELETED: Final = b"*deleting"
+_SENT: Final = re.compile(rb"^Total bytes sent: ([0-9]+)$", re.MULTILINE)
+
+
+class RsyncError(Exception):
+    """rsync failed: its exit code, in words, and what it said. `code` is None for a time-out."""
+
+    def __init__(self, message: str, code: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Comparison(NamedTuple):
+    """What a worker's folder is like beside the source's: paths of files.
+
+    `extra` has folders, too, with `/` at their ends; not what lies in `.gatesync`.
+    """
+
+    equal: frozenset[str]
+    extra: tuple[str, ...]
+
+
+class Rsync:
+    """rsync to the workers whose hosts `config` knows.
+
+    Args:
+        config: how ssh gets there; the kept connection is used while there is one.
+        bandwidth: see `check_bandwidth`; None: no limit.
+        silence_seconds: rsync gives up when nothing moves for so long.
+        seconds: it is ended when it takes longer.
+    """
+
+    def __init__(
+        self,
+        config: SshConfig,
+        *,
+        bandwidth: str | None,
+        silence_seconds: float,
+        seconds: float,
+    ) -> None:
+        self._config = config
+        self._seconds = seconds
+        self._always = (
+            *("rsync", "--secluded-args", "--safe-links", "--perms", "--stats"),
+            *("--no-human-readable", "--out-format=%i %n", "--rsh", config.remote_shell()),
+            *("--timeout", str(max(1, round(silence_seconds)))),
+            *(() if bandwidth is None else ("--bwlimit", check_bandwidth(bandwidth))),
+        )
+
+    async def bring(self, worker: Worker, root: Path, names: Sequence[str]) -> int:
+        """Write these files of `root`, whole, each over what is there; bytes that were sent.
+
+        A `/./` in a name stands where the path on the worker begins.
+
+        Raises:
+            RsyncError: not all of it was done.
+        """
+        options = ("--ignore-times", "--no-implied-dirs")
+        return await self._list(worker, root, names, options)
+
+    async def remove(
+        self, worker: Worker, root: Path, names: Sequence[str], *, folders: bool
+    ) -> int:
+        """Remove these files, which are missing in `root`; with `folders`, whole folders, too.
+
+        Raises:
+            RsyncError: not all of it was done.
+        """
+        options = ("--delete-missing-args", "--no-implied-dirs", *(("--force",) if folders else ()))
+        return await self._list(worker, root, names, options)
+
+    async def compare(self, worker: Worker, source: Path) -> Comparison:
+        """Compare the contents and modes of all files with those of a folder. Changes nothing.
+
+        Raises:
+            RsyncError: it could not be done. What could not be read is not `equal`, and no error.
+        """
+        ended = await self._run(
+            (
+                *("--recursive", "--checksum", "--delete", "--dry-run", "-ii"),
+                *(f"--exclude=/{WORKER_FOLDER}", "--", f"{source}/", self._destination(worker)),
+            ),
+            b"",
+        )
+        if ended.code not in {0, _PARTLY, _VANISHED}:
+            raise _error(ended)
+        return comparison_of(ended.output)
+
+    async def _list(
+        self, worker: Worker, root: Path, names: Sequence[str], options: Iterable[str]
+    ) -> int:
+        ended = await self._run(
+            (
+                *(*options, "--from0", "--files-from=-"),
+                *("--", f"{root}/", self._destination(worker)),
+            ),
+            "\0".join(names).encode(),
+        )
+        if ended.code != 0:
+            raise _error(ended)
+        sent = _SENT.search(ended.output)
+        return int(sent[1]) if sent else 0
+
+    async def _run(self, arguments: Iterable[str], stdin: bytes) -> Ended:
+        try:
+            command = (*self._always, *arguments)
+            return await run(command, stdin=stdin, seconds=self._seconds)
+        except TimeoutError:
+            raise RsyncError(f"rsync took longer than {self._seconds:g} s", None) from None
+        except OSError as error:
+            reason = f"rsync cannot be run on this host: {error.strerror}; install it"
+            raise RsyncError(reason, None) from None
+
+    def _destination(self, worker: Worker) -> str:
+        return f"{self._config.alias(worker.host)}:{worker.path}/"
+
+
+def in_words(code: int) -> str:
+    """What an exit code of rsync means; a negative one is the signal that ended it."""
+    if code < 0:
+        return f"rsync was ended by signal {-code}"
+    return f"rsync {code}: {_WORDS.get(code, 'an unknown exit code')}"
+
+
+def check_bandwidth(text: str) -> str:
+    """Return a limit as rsync's `--bwlimit` takes it, or raise `ValueError`: `500`, `1.5m`."""
+    if not _BANDWIDTH.fullmatch(text):
+        raise ValueError(f"{text!r} is no bandwidth; give KiB per second such as 500, or 1.5m")
+    return text
+
+
+def comparison_of(output: bytes) -> Comparison:
+    """What rsync says in a dry run, as each item's flags and name."""
+    equal: set[str] = set()
+    extra: list[str] = []
+    for line in output.split(b"\n"):
+        flags, name = line[:_FLAGS], line[_FLAGS + 1 :]
+        if flags.rstrip(b" ") == _DELETED:
+            extra.append(_name(name))
+        elif flags.startswith(b".f") and not set(b"csp") & set(flags[2:]):
+            equal.add(_name(name))
+    return Comparison(frozenset(equal), tuple(extra))
+
+
+def _name(shown: bytes) -> str:
+    # What is no printable character stands there as a backslash, '#' and three octal digits.
+    whole = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), shown)
+    return whole.decode(errors="surrogateescape")
+
+
+def _error(ended: Ended) -> RsyncError:
+    lines = (line.strip() for line in ended.errors.decode(errors="replace").splitlines())
+    said = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    told = "; ".join(line.removeprefix("rsync: ") for line in said[-_LAST_LINES:])
+    words = in_words(ended.code)
+    return RsyncError(f"{words} ({told})" if told else words, ended.code)

@@ -1,0 +1,164 @@
+"""A source tree, and folders of workers behind a real sshd, for tests."""
+
+import hashlib
+import shutil
+import stat
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from gatesync.mirroring.outcome import Outcome
+from gatesync.mirroring.passes import Passes, PassSettings, open_passes
+from gatesync.mirroring.source_manifest import SourceFile, SourceManifest, next_manifest
+from gatesync.mirroring.ssh import SshSettings
+from gatesync.mirroring.worker_manifest import Head, State
+from gatesync.mirroring.workers import Worker, parse_workers
+from tests.servers.sshd import Sshd
+
+SERVER: Final = "deployment/server"
+CONFIGS: Final = f"{SERVER}/synapse-configs/default"
+API: Final = f"{CONFIGS}/api/menu.xml"
+SEQUENCE: Final = f"{CONFIGS}/sequences/menu--In.xml"
+POLICY: Final = f"{SERVER}/executionplans/app_50PerMin.siddhiql"
+TENANT: Final = "tenants/1/synapse-configs/default/api/orders.xml"
+FILES: Final = {
+    API: "<api/>",
+    SEQUENCE: "<sequence/>",
+    POLICY: "/* a policy */",
+    f'{CONFIGS}/endpoints/it\'s a "menu".xml': "<endpoint/>",
+    f"{CONFIGS}/local-entries/menu.xml": "<localEntry/>",
+    TENANT: "<api context='/t/1'/>",
+}
+
+
+class Source:
+    """A tree, and its manifest as a scanner would make it. `epoch` may be changed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.epoch = "11111111-1111-4111-8111-111111111111"
+        self._last: SourceManifest | None = None
+
+    def write(self, path: str, content: str, mode: int = 0o644) -> None:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+        target.chmod(mode)
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink()
+
+    def manifest(self, withheld: Sequence[str] = ()) -> SourceManifest:
+        """What stands there now."""
+        if self._last is not None and self._last.epoch != self.epoch:
+            self._last = None
+        files = [
+            SourceFile(
+                str(path.relative_to(self.root)),
+                path.stat().st_size,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                stat.S_IMODE(path.stat().st_mode),
+            )
+            for path in self.root.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        ]
+        self._last = next_manifest(self._last, files, withheld, new_epoch=lambda: self.epoch)
+        return self._last
+
+
+class Workers:
+    """Folders, and the lines that name them."""
+
+    def __init__(self, folder: Path, server: Sshd, names: Sequence[str]) -> None:
+        self.folder = folder
+        self.server = server
+        self.homes = [folder / name for name in names]
+        self.parts: list[tuple[Path, str]] = []
+        for home in self.homes:
+            self.add(home / SERVER, SERVER)
+
+    def add(self, path: Path, part: str) -> Path:
+        path.mkdir(parents=True, exist_ok=True)
+        self.parts.append((path, part))
+        return path
+
+    @property
+    def lines(self) -> list[str]:
+        where = f"ssh://{self.server.user}@127.0.0.1:{self.server.port}"
+        return [f"{where}{path}" for path, _ in self.parts]
+
+    def listed(self) -> Sequence[Worker]:
+        listed = parse_workers("\n".join(self.lines).encode(), "workers-list.txt")
+        assert not listed.problems
+        return listed.workers
+
+    def ssh(self, **more: Any) -> SshSettings:
+        told = {
+            "identity_file": self.server.identity_file,
+            "known_hosts": self.server.known_hosts,
+            "strict_host_keys": True,
+            **more,
+        }
+        return SshSettings(**told)
+
+    def head(self, number: int = 0) -> Head:
+        head = Head.of_line((self.parts[number][0] / ".gatesync" / "head").read_bytes())
+        assert head is not None
+        return head
+
+    def files(self, number: int = 0) -> dict[str, str]:
+        """What is there by paths in the source, but for gatesync's own."""
+        path, part = self.parts[number]
+        return {
+            f"{part}/{each.relative_to(path)}": each.read_text()
+            for each in path.rglob("*")
+            if each.is_file() and ".gatesync" not in each.parts
+        }
+
+    def assert_all_like(self, source: Source) -> None:
+        for number, (_, part) in enumerate(self.parts):
+            wanted = {
+                path: text for path, text in tree(source.root).items() if path.startswith(part)
+            }
+            assert self.files(number) == wanted, self.lines[number]
+            assert self.head(number).state is State.COMPLETE
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()
+    }
+
+
+@asynccontextmanager
+async def passes(
+    folder: Path,
+    source: Source,
+    workers: Workers,
+    *,
+    ssh: SshSettings | None = None,
+    now: Callable[[], float] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Passes]:
+    told = PassSettings(
+        source=source.root,
+        folder=folder / "runner",
+        ssh=ssh or workers.ssh(),
+        **({"silence_seconds": 60.0} | settings),
+    )
+    more: dict[str, Any] = {} if now is None else {"now": now}
+    async with open_passes(told, workers.listed(), **more) as opened:
+        yield opened
+
+
+def only(outcomes: Sequence[Outcome]) -> Outcome:
+    assert len(outcomes) == 1
+    return outcomes[0]
+
+
+def needs_rsync() -> None:
+    if shutil.which("rsync") is None:
+        pytest.skip("needs rsync: apt-get install rsync")
