@@ -26,10 +26,11 @@ from pathlib import Path
 
 from gatesync.cli.broker_login import hub_opener
 from gatesync.cli.certificates import client_tls, server_tls
+from gatesync.cli.git_looking import looking_at_git
 from gatesync.cli.logs import configure_logs
 from gatesync.cli.notifying import told
 from gatesync.cli.reloading import ReadAgain, follow_configuration, loads_of, trust_of
-from gatesync.cli.retrieving import may_lag, open_retriever, reads_from
+from gatesync.cli.retrieving import lag_seconds, open_retriever, reads_from
 from gatesync.cli.running import EXIT_WRONG, run_role
 from gatesync.cli.saving_locally import saved_locally
 from gatesync.cli.state_line import state_line
@@ -46,7 +47,6 @@ from gatesync.gateway.agent import Agent, discovered_hub
 from gatesync.gateway.cache import CacheInUseError, open_cache
 from gatesync.gateway.crash_guard import CautiousEngine, cautious
 from gatesync.gateway.installation import Installation, guarded, read_installation
-from gatesync.gateway.lag import LAG_SECONDS
 from gatesync.gateway.receiving import with_events
 from gatesync.gateway.staleness import StalenessRule
 from gatesync.gateway.starting import StartUp
@@ -127,7 +127,7 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             endpoint_type=gateway.type.value,
             loads=loads_of(settings),
             forgive=careful.forgive,
-            lag_seconds=LAG_SECONDS if may_lag(settings) else 0.0,
+            lag_seconds=lag_seconds(settings),
             staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
             saved=engine if isinstance(engine, SavingEngine) else None,
             serving=opened if isinstance(opened, Serving) else None,
@@ -145,7 +145,10 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             rates=Rates(),
         )
         app = with_events(app, operators, push_token)
-        async with serve(app, gateway.listen.host, gateway.listen.port, tls=tls) as port:
+        async with (
+            looking_at_git(retriever, settings.git, agent.informer.look) as with_hook,
+            serve(with_hook(app), gateway.listen.host, gateway.listen.port, tls=tls) as port,
+        ):
             _log.info(
                 "gateway started",
                 node=settings.server.node_id,

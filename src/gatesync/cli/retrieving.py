@@ -7,11 +7,12 @@ from typing import Final
 from gatesync.config import ConfigError, Settings, load_adapter
 from gatesync.config.adapters import WSO2_NAMES
 from gatesync.config.problems import ConfigProblem
+from gatesync.gateway.lag import LAG_SECONDS
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
 from gatesync.web.client import HttpClient
 
-__all__ = ["may_lag", "open_retriever", "reads_from"]
+__all__ = ["lag_seconds", "open_retriever", "reads_from"]
 
 KEY: Final = "apim.sync_runtime_artifacts.gateway.artifact_retriever"
 # By name, so that a gateway which reads over HTTP carries no database library.
@@ -40,14 +41,16 @@ def reads_from(settings: Settings) -> str:
     return f"database {database.read_source or database.source}"
 
 
-def may_lag(settings: Settings) -> bool:
-    """Whether that is a replica, or shows what it had when it was last looked at.
+def lag_seconds(settings: Settings) -> float:
+    """For how long that may show an older state: a replica, or what it was when last looked at.
 
     So do a clone, and a mounted file system: hosts cache what they have read of it.
     """
-    if _name(settings) in {"git", "share"}:
-        return True
-    return _name(settings) == "sql" and settings.database.read_source is not None
+    name, git = _name(settings), settings.git.source
+    if name == "git" and git is not None:
+        return max(LAG_SECONDS, 2 * git.poll_seconds)
+    replica = name == "sql" and settings.database.read_source is not None
+    return LAG_SECONDS if replica or name == "share" else 0.0
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -20,6 +21,7 @@ from gatesync.cli.broker_login import checked_access, reading_again
 from gatesync.cli.broker_users import follow_users, keep_nkeys, open_users
 from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.gateway_process import GATEWAY_REFUSALS, gateway_role
+from gatesync.cli.git_looking import looking_at_git, not_served
 from gatesync.cli.notifying import ready_at
 from gatesync.cli.output import Output
 from gatesync.cli.session import write_client_file
@@ -143,6 +145,8 @@ async def publisher_role(
             if environments := pusher.statuses():  # told; one that is down is no reason to drain
                 answer = sum(each.answers for each in environments)
                 said["environments"] = f"{answer} of {len(environments)} answer"
+            if unserved := not_served(saver):  # told; all else is served
+                said["not_served"] = unserved
             said["signing"] = keys.trouble or keys.name
             if audit is not None:
                 said["audit"] = audit.trouble or "good"
@@ -158,8 +162,11 @@ async def publisher_role(
         guarded = Guard(app, registry.authenticate, largest, rates=rates, own_limit=body_limit)
         if audit is not None:
             metrics.register(AuditCollector(audit))
-        serving = guarded if audit is None else AuditLayer(guarded, audit)
-        async with serve(serving, listen.host, listen.port, tls=tls) as port:
+        moved = publisher.announcer.beat
+        async with (
+            looking_at_git(saver, settings.git, moved) as with_hook,
+            serve(_audited(with_hook(guarded), audit), listen.host, listen.port, tls=tls) as port,
+        ):
             url = f"{settings.tls.scheme}://{Address(listen.reachable.host, port)}"
             _keep_operator_token(settings, url)
             _log.info("publisher started", url=url, epoch=saver.epoch)
@@ -257,6 +264,10 @@ def environments_of(settings: Settings) -> list[Environment]:
         for each in settings.environments
         if each.service_url is not None
     ]
+
+
+def _audited(app: Any, audit: AuditLog | None) -> Any:
+    return app if audit is None else AuditLayer(app, audit)
 
 
 @asynccontextmanager

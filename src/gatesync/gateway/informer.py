@@ -138,6 +138,7 @@ class Informer:
         self._on_applied = on_applied
         self._under_way: deque[ChangeSet] = deque(maxlen=PENDING_EVENTS)
         self._relabelled = asyncio.Event()
+        self._has_news = False
         self._tasks: asyncio.TaskGroup
         self._puller = Puller(
             retriever, self.verifier, self._lag, cache, self.pulse,
@@ -177,6 +178,11 @@ class Informer:
         """Note that the publisher said to wait so long with a full pull: other nodes are first."""
         self.pulse.turns_waited += 1
         self.pulse.turn = max(self.pulse.turn, self._clock() + seconds)
+
+    def look(self) -> None:
+        """Ask the store for heads now, and not at the next beat: it says that it has news."""
+        self._has_news = True
+        self._deployer.alarm.set()
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""
@@ -368,10 +374,10 @@ class Informer:
             retry = self.deployment.next_try()
             until = due if retry is None else min(due, retry)
             self._deployer.alarm.clear()
-            await wait_for(self._deployer.alarm, until - self._clock())
+            await wait_for(self._deployer.alarm, 0.0 if self._has_news else until - self._clock())
             now = self._clock()
-            if now >= max(asked, self._oldest_proof()) + interval:
-                asked = now
+            if self._has_news or now >= max(asked, self._oldest_proof()) + interval:
+                asked, self._has_news = now, False
                 await self._ask(list(self.logs))
             if now >= looked + REFUSED_SECONDS:
                 looked = now
