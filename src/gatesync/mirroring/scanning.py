@@ -37,7 +37,17 @@ RACY_NS: Final = 2_000_000_000  # no file system in use has coarser times than F
 
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_TEMPORARY: Final = (".tmp", ".temp", ".swp", ".swx", ".bak", ".part", ".filepart")
+_TEMPORARY: Final = (
+    ".tmp",
+    ".temp",
+    ".swp",
+    ".swx",
+    ".bak",
+    ".part",
+    ".filepart",
+    "___jb_tmp___",
+    "___jb_old___",
+)
 _GONE: Final = frozenset({errno.ENOENT})
 # What a share that went away says; nothing below it was removed.
 _ROOT_ADVICE: Final = "nothing is taken from it, and nothing removed, until it is back"
@@ -111,7 +121,7 @@ def is_ignored(name: str) -> bool:
     """
     if is_leftover(name) or (name.startswith("#") and name.endswith("#")):
         return True
-    return name.lower().endswith(_TEMPORARY) or name.startswith(("~$", "___jb_"))
+    return name.lower().endswith(_TEMPORARY) or name.startswith("~$")
 
 
 class TreeScanner:

@@ -132,6 +132,7 @@ class SourceTree:
         self._good: Mapping[str, ScannedFile] = known.good if known else {}
         self._taken: Mapping[str, ScannedFile] = known.taken if known else {}
         self._checked: Checked | None = None
+        self._unchecked = self._checker.unchecked
         self._frozen: frozenset[str] = frozenset()
         self._vanished = Vanished(frozenset(), "")
         self._confirmed: frozenset[str] = frozenset()
@@ -173,9 +174,11 @@ class SourceTree:
         manifest = self._manifest
         if checked is not last or manifest is None:
             manifest = self._next(checked)
-        if manifest is not self._manifest:
+        unchecked = self._checker.unchecked
+        is_news = self._manifest is None or self._manifest.revision != manifest.revision
+        if is_news or unchecked != self._unchecked:
             self._write(manifest)
-        self._manifest = manifest
+        self._manifest, self._unchecked = manifest, unchecked
         return Settled(
             manifest,
             (*scan.problems, *checked.problems),
@@ -204,7 +207,8 @@ class SourceTree:
         if vanished.reason and vanished.reason != self._vanished.reason:
             _log.warning("removals wait for a word", root=str(self.root), reason=vanished.reason)
         self._vanished = vanished
-        if not vanished.paths:  # promise 6: until then it is another tree than it was
+        missing = self._good.keys() - scan.files.keys() - scan.moving
+        if all(is_below(path, scan.unseen) for path in missing):  # promise 6: it is the same tree
             hidden = {p: m for p, m in self._mounts.items() if is_below(p, scan.unseen)}
             self._mounts = hidden | {**scan.mounts}
         unseen = (path for path in self._good if is_below(path, scan.unseen))
@@ -213,6 +217,7 @@ class SourceTree:
         if last is None or last.moved or quiet.changed or frozen != self._frozen:
             last = self._checker.check(quiet.files, quiet.changed, frozen)
         self._checked, self._frozen, self._good = last, frozen, last.good
+        self._confirmed &= gone & self._good.keys()  # what comes back and goes again waits again
         return last
 
     def _next(self, checked: Checked) -> SourceManifest:
