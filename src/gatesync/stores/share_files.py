@@ -162,6 +162,9 @@ class ShareFiles:
                 # After a lost answer the system asks again, and finds what it made itself.
                 if target.read_bytes() != content:
                     return False
+            except FileNotFoundError:
+                self.epoch()  # says so where nothing is mounted
+                return False  # it took so long that the new file was cleaned away
             except OSError as error:
                 if error.errno in _NO_LINKS:
                     raise StoreError(
