@@ -122,12 +122,12 @@ def rsync(
     if json:
         raise CommandError(EXIT_WRONG, "--json goes with --once: a runner that goes on has no end")
     from gatesync.cli.logs import configure_logs
-    from gatesync.cli.rsync_once import REFUSALS
+    from gatesync.cli.rsync_once import REFUSALS, WRONG
     from gatesync.cli.rsync_runner import run_on
     from gatesync.cli.running import run_role
 
     configure_logs(loaded.settings.log_format, loaded.settings.log_level)
-    return run_role(run_on(job, loaded, target), REFUSALS)
+    return run_role(run_on(job, loaded, target), REFUSALS, WRONG)
 
 
 @rsync_app.command()

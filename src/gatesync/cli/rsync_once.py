@@ -18,9 +18,10 @@ from gatesync.mirroring.outcome import Outcome, Result
 from gatesync.mirroring.ssh import SshError
 from gatesync.stores.store import StoreError
 
-__all__ = ["REFUSALS", "once", "show_status"]
+__all__ = ["REFUSALS", "WRONG", "once", "show_status"]
 
-REFUSALS = (CommandError, RunnerBusyError, SshError, StoreError)
+WRONG = (CommandError, RunnerBusyError, SshError)
+REFUSALS = (*WRONG, StoreError)
 NAMED = 20  # files that a dry run names for each worker
 
 STOPPED = 130

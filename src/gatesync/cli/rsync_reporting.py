@@ -12,8 +12,7 @@ from gatesync.cli.certificates import client_tls
 from gatesync.cli.session import CLIENT_FILE, Target, find_target
 from gatesync.config import Loaded
 from gatesync.config.secret import read_secret_file
-from gatesync.publisher.workers import WorkersReport
-from gatesync.publisher.workers_http import WorkersAnswer
+from gatesync.publisher.workers import WorkersAnswer, WorkersReport
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError, open_client
 
 __all__ = ["Reporter", "open_reporter", "reporting_target"]

@@ -19,7 +19,11 @@ EXIT_WRONG: Final = 2  # wrong use or wrong input
 EXIT_UNREACHABLE: Final = 3  # what is needed could not be reached
 
 
-def run_role(role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], ...]) -> int:
+def run_role(
+    role: Coroutine[Any, Any, None],
+    refusals: tuple[type[Exception], ...],
+    wrong: tuple[type[Exception], ...] = (),
+) -> int:
     """Run until stopped; answers with the exit code.
 
     Args:
@@ -27,13 +31,16 @@ def run_role(role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], .
             that for something else.
         refusals: exceptions that say what keeps the role from running; each is printed as one
             line, without a traceback. So is trouble with a file that the exception names.
+        wrong: those of them that no second try mends, as a wrong configuration.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_stopped(role, refusals))
+        return runner.run(_until_stopped(role, refusals, (ConfigError, CacheInUseError, *wrong)))
 
 
 async def _until_stopped(
-    role: Coroutine[Any, Any, None], refusals: tuple[type[Exception], ...]
+    role: Coroutine[Any, Any, None],
+    refusals: tuple[type[Exception], ...],
+    wrong: tuple[type[Exception], ...],
 ) -> int:
     task = asyncio.create_task(role, name="role")
     loop = asyncio.get_running_loop()
@@ -56,8 +63,7 @@ async def _until_stopped(
         for each in said:
             print(f"gatesync: {_said(each)}", file=sys.stderr)
             tell(STATUS=_said(each))
-        wrong = any(isinstance(each, ConfigError | CacheInUseError) for each in said)
-        return EXIT_WRONG if wrong else EXIT_UNREACHABLE
+        return EXIT_WRONG if any(isinstance(e, wrong) for e in said) else EXIT_UNREACHABLE
     finally:
         alive.cancel()
     return 0

@@ -15,8 +15,17 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from gatesync.artifacts.digests import Count
+from gatesync.stores.wire import WIRE_FORMAT
 
-__all__ = ["WORKERS_FORMAT", "WorkerRow", "WorkerState", "WorkerStatus", "Workers", "WorkersReport"]
+__all__ = [
+    "WORKERS_FORMAT",
+    "WorkerRow",
+    "WorkerState",
+    "WorkerStatus",
+    "Workers",
+    "WorkersAnswer",
+    "WorkersReport",
+]
 
 WORKERS_FORMAT: Final = "gatesync.workers/1"
 LOST_INTERVALS: Final = 3  # a runner that is silent for so many is lost
@@ -76,6 +85,12 @@ class WorkersReport(msgspec.Struct, frozen=True, kw_only=True):
     interval_ms: Count = 0
     leaving: bool = False
     format: Literal["gatesync.workers/1"] = WORKERS_FORMAT
+
+
+class WorkersAnswer(msgspec.Struct, frozen=True):
+    """A report was taken."""
+
+    format: str = WIRE_FORMAT
 
 
 class WorkerRow(msgspec.Struct, frozen=True):

@@ -2,23 +2,15 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, post
 from litestar.datastructures import State
 from litestar.params import JSONBody
 
 from gatesync.publisher.tokens import Principal
-from gatesync.publisher.workers import Workers, WorkersReport
-from gatesync.stores.wire import WIRE_FORMAT
+from gatesync.publisher.workers import Workers, WorkersAnswer, WorkersReport
 from gatesync.web.app import ForbiddenError
 
-__all__ = ["WorkersAnswer", "post_workers"]
-
-
-class WorkersAnswer(msgspec.Struct, frozen=True):
-    """The report was taken."""
-
-    format: str = WIRE_FORMAT
+__all__ = ["may_report_workers", "post_workers"]
 
 
 @post("/v1/workers", status_code=200, sync_to_thread=False)
