@@ -155,7 +155,7 @@ async def publisher_role(
         cluster = ClusterAnswer(name, saver.epoch, settings.heartbeat_interval_ms, address)
         pulls = FullPulls(settings.publisher.full_pulls_at_once, random=random.random)
         metrics = publisher_metrics(publisher, pulls)
-        state = AppState(ready, metrics)
+        state = AppState(ready, metrics, public=_for_strangers)
         app = publisher_app(publisher, cluster, state, pulls, audit, registry.tokens, keys=keys)
         rates = Rates(settings.publisher.requests_per_second)
         largest = settings.publisher.request_max_bytes
@@ -264,6 +264,11 @@ def environments_of(settings: Settings) -> list[Environment]:
         for each in settings.environments
         if each.service_url is not None
     ]
+
+
+def _for_strangers(said: dict[str, str]) -> dict[str, str]:
+    """Without the names of artifacts."""
+    return {name: text for name, text in said.items() if name != "not_served"}
 
 
 def _audited(app: Any, audit: AuditLog | None) -> Any:
