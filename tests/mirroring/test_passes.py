@@ -6,15 +6,11 @@ from pathlib import Path
 import pytest
 
 from gatesync.mirroring.outcome import Result
-from gatesync.mirroring.worker_manifest import State
 from tests.mirroring.workers import (
     API,
     CONFIGS,
     FILES,
-    POLICY,
     SEQUENCE,
-    SERVER,
-    TENANT,
     Source,
     Workers,
     needs_rsync,

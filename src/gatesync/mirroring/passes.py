@@ -21,7 +21,7 @@ from gatesync.mirroring.rsync import Rsync, RsyncError
 from gatesync.mirroring.source_manifest import SourceManifest
 from gatesync.mirroring.ssh import ControlFolder, SshConfig, SshSettings
 from gatesync.mirroring.staging import StagingError
-from gatesync.mirroring.target import Targets
+from gatesync.mirroring.target import Remembered, Targets
 from gatesync.mirroring.worker_sync import Asked, WorkerError, WorkerSync
 from gatesync.mirroring.workers import Worker
 
@@ -221,6 +221,7 @@ async def open_passes(
     *,
     now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[Passes]:
     """The connections and files for these workers; both end with the block.
 
@@ -229,6 +230,8 @@ async def open_passes(
         workers: which, each once.
         now: seconds since 1970.
         jitter: numbers of [0, 1), for the pauses after failures.
+        may_write: asked before each thing that is written; False where another runner may be at
+            it by now, and the worker fails.
 
     Raises:
         SshError: the identity file, or another file for ssh, cannot be used.
@@ -250,9 +253,14 @@ async def open_passes(
             worker.host: RemoteHost(worker.host, config, answer_seconds=settings.silence_seconds)
             for worker in workers
         }
-        slots = asyncio.Semaphore(settings.parallel)
+        slots, remembered = asyncio.Semaphore(settings.parallel), Remembered()
         tried = [
-            _Tried(worker, WorkerSync(worker, hosts[worker.host], rsync, slots, now))
+            _Tried(
+                worker,
+                WorkerSync(
+                    worker, hosts[worker.host], rsync, slots, remembered, now, may_write
+                ),
+            )
             for worker in workers
         ]
         try:

@@ -3,14 +3,19 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from gatesync.mirroring.rsync import Comparison
 from gatesync.mirroring.source_manifest import SourceFile, SourceManifest
 from gatesync.mirroring.staging import Stage
 from gatesync.mirroring.worker_manifest import Part, WorkerManifest, part_of, sha256_of
+from gatesync.mirroring.worker_plan import Plan, Standing, plan
 
-__all__ = ["Document", "Target", "Targets"]
+__all__ = ["Document", "Remembered", "Target", "Targets"]
+
+REMEMBERED: Final = 8  # workers that are in step, or nearly, have the same one or two
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -33,6 +38,23 @@ class Target:
         self.part = part
         self.stage = stage
         self._documents: dict[object, Document] = {}
+        self._plans: dict[object, Plan] = {}
+
+    def plan(
+        self,
+        standing: Standing,
+        comparison: Comparison | None,
+        *,
+        mirror: bool,
+        confirmed: bool,
+    ) -> Plan:
+        """See `worker_plan.plan`. Made once for workers of which the same is known."""
+        if standing.sha256 is None or comparison is not None:
+            return plan(self.part, standing, comparison, mirror=mirror, confirmed=confirmed)
+        key = (standing.sha256, mirror, confirmed)
+        if key not in self._plans:
+            self._plans[key] = plan(self.part, standing, None, mirror=mirror, confirmed=confirmed)
+        return self._plans[key]
 
     def document(
         self,
@@ -57,6 +79,27 @@ class Target:
             data = manifest.to_json()
             self._documents[key] = Document(manifest, data, sha256_of(data))
         return self._documents[key]
+
+
+class Remembered:
+    """Manifests that heads vouch for, so that one that is known is not read from each worker."""
+
+    def __init__(self) -> None:
+        self._standings: dict[str, Standing] = {}
+
+    def get(self, sha256: str) -> Standing | None:
+        """What a worker has whose head vouches for this manifest, if it is remembered."""
+        return self._standings.get(sha256)
+
+    def put(self, sha256: str, manifest: WorkerManifest) -> Standing:
+        """What a worker has whose head vouches for this manifest."""
+        while len(self._standings) >= REMEMBERED:
+            del self._standings[next(iter(self._standings))]
+        # What was going when it was made is gone.
+        manifest = msgspec.structs.replace(manifest, going=())
+        standing = Standing({file.path: file for file in manifest.files}, (manifest,), sha256)
+        self._standings[sha256] = standing
+        return standing
 
 
 class Targets:

@@ -135,7 +135,7 @@ def part_of(source: SourceManifest, folder: str) -> Part:
     """Cut the part that lies in this folder out of a source's manifest."""
     start = f"{folder}/" if folder else ""
     files = tuple(
-        msgspec.structs.replace(file, path=file.path[len(start) :]) if start else file
+        SourceFile(file.path[len(start) :], file.size, file.sha256, file.mode) if start else file
         for file in source.files
         if file.path.startswith(start) and not _is_ours(file.path[len(start) :])
     )

@@ -25,11 +25,17 @@ class Standing(NamedTuple):
     """What is known of a worker before anything is done.
 
     `vouched` is what its head vouches for; None: nothing is known of what is in its files.
-    `manifests` are all that tell what is gatesync's there, whether a head vouches for them or not.
+    `manifests` are all that tell what is gatesync's there, whether a head vouches for them or not;
+    `sha256` is that of the one that a head vouches for.
     """
 
     vouched: Mapping[str, SourceFile] | None
     manifests: Sequence[WorkerManifest]
+    sha256: str | None = None
+
+    def owned(self) -> frozenset[str]:
+        """The paths of all that is gatesync's there."""
+        return frozenset[str]().union(*(each.paths() for each in self.manifests))
 
 
 class Removals(NamedTuple):
@@ -87,7 +93,7 @@ def plan(
 
 def decide_removals(part: Part, standing: Standing, *, confirmed: bool) -> Removals:
     """Which files of gatesync's go (promise 6)."""
-    owned = frozenset[str]().union(*(each.paths() for each in standing.manifests))
+    owned = standing.owned()
     unwanted = frozenset(path for path in owned if path not in part.files)
     if confirmed:
         return Removals(unwanted, frozenset())
@@ -136,7 +142,7 @@ def _extra(
     """What a worker has that nobody told of, and what rsyncs left there that were killed."""
     if comparison is None:
         return frozenset(), frozenset()
-    known = frozenset(part.files).union(*(each.paths() for each in standing.manifests))
+    known = standing.owned().union(part.files)
     folders = {folder for path in known for folder in _above(path)}
     unfinished = frozenset(path for path in comparison.extra if _is_unfinished(path, known))
     extra = frozenset(

@@ -22,7 +22,7 @@ from gatesync.mirroring.remote import NO_FOLDER, RemoteHost
 from gatesync.mirroring.rsync import Comparison, Rsync
 from gatesync.mirroring.source_manifest import digest_of_files
 from gatesync.mirroring.staging import Stage
-from gatesync.mirroring.target import Document, Target
+from gatesync.mirroring.target import Document, Remembered, Target
 from gatesync.mirroring.worker_manifest import (
     WORKER_FOLDER,
     Head,
@@ -31,7 +31,7 @@ from gatesync.mirroring.worker_manifest import (
     WorkerManifest,
     sha256_of,
 )
-from gatesync.mirroring.worker_plan import Plan, Standing, in_order, in_the_way, plan
+from gatesync.mirroring.worker_plan import Plan, Standing, in_order, in_the_way
 from gatesync.mirroring.workers import Worker
 
 __all__ = ["Asked", "Brought", "WorkerError", "WorkerSync"]
@@ -71,7 +71,10 @@ class WorkerSync:
         host: the connection to its host.
         rsync: see there.
         slots: how many rsyncs may run at a time.
+        remembered: shared by all workers.
         now: seconds since 1970.
+        may_write: asked before each thing that is written; False where another runner may be at
+            it by now.
     """
 
     def __init__(
@@ -80,14 +83,17 @@ class WorkerSync:
         host: RemoteHost,
         rsync: Rsync,
         slots: asyncio.Semaphore,
+        remembered: Remembered,
         now: Callable[[], float],
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self.worker = worker
         self._host = host
         self._rsync = rsync
         self._slots = slots
         self._now = now
-        self._remembered: tuple[str, WorkerManifest] | None = None  # by its SHA-256
+        self._remembered = remembered
+        self._may_write = may_write
 
     async def bring(self, target: Target, asked: Asked) -> Brought:
         """Bring it in step with `target`, or say what would be done.
@@ -112,8 +118,8 @@ class WorkerSync:
                 comparison = await self._rsync.compare(self.worker, target.stage.source)
             elif standing.vouched is None:
                 standing = standing._replace(vouched={})
-            planned = plan(
-                part, standing, comparison, mirror=asked.mirror, confirmed=asked.confirmed
+            planned = target.plan(
+                standing, comparison, mirror=asked.mirror, confirmed=asked.confirmed
             )
             return await self._carry_out(target, head, standing, comparison, planned, asked)
 
@@ -151,7 +157,7 @@ class WorkerSync:
         offered = planned.offered - missing
         done.offered, done.repaired = _sorted(offered, planned.repaired - missing)
         done.left_out = tuple(sorted(left_out))
-        owned = frozenset[str]().union(*(each.paths() for each in standing.manifests))
+        owned = standing.owned() if left_out or planned.removed else frozenset[str]()
         document = target.document(
             held=planned.held,
             unsure=[p for p in left_out & owned if p not in vouched or comparison is not None],
@@ -176,7 +182,8 @@ class WorkerSync:
         else:
             done.bytes_sent = await self._change(target, document, new, offered, planned.removed)
             done.result = Result.BROUGHT
-            self._remembered = (document.sha256, document.manifest)
+            if self._remembered.get(document.sha256) is None:
+                self._remembered.put(document.sha256, document.manifest)
         if left_out:
             done.result = Result.BEHIND
         return done
@@ -199,22 +206,27 @@ class WorkerSync:
         sent = 0
         first = in_the_way(removed, offered)
         if first or any(_comes_early(path) for path in offered):
-            sent += await self._rsync.bring(self.worker, stage.root, names)
+            sent += await self._bring(stage, names)
             names = []
         if first:
             sent += await self._remove(stage, sorted(first, reverse=True))
         for group in in_order(offered, part):
             names += stage.names(group)
-            sent += await self._rsync.bring(self.worker, stage.root, names)
+            sent += await self._bring(stage, names)
             names = []
         if names:
-            sent += await self._rsync.bring(self.worker, stage.root, names)
+            sent += await self._bring(stage, names)
         for group in in_order(removed - first, part, removing=True):
             sent += await self._remove(stage, group)
         await self._finish(head)
         return sent
 
+    async def _bring(self, stage: Stage, names: Sequence[str]) -> int:
+        self._check_turn()
+        return await self._rsync.bring(self.worker, stage.root, names)
+
     async def _remove(self, stage: Stage, paths: Sequence[str]) -> int:
+        self._check_turn()
         folders = any(path.endswith("/") for path in paths)
         names = stage.add_removals([path.rstrip("/") for path in paths])
         return await self._rsync.remove(self.worker, stage.root, names, folders=folders)
@@ -233,25 +245,21 @@ class WorkerSync:
 
     async def _standing(self, head: Head | None) -> Standing:
         if head is not None and head.state is not State.CHANGING:
-            manifest = await self._vouched(head)
-            if manifest is not None:
-                return Standing({file.path: file for file in manifest.files}, (manifest,))
+            standing = self._remembered.get(head.manifest) or await self._vouched(head)
+            if standing is not None:
+                return standing
         found = [await self._manifest(name) for name in ("manifest", "next")]
         return Standing(None, [manifest for manifest in found if manifest is not None])
 
-    async def _vouched(self, head: Head) -> WorkerManifest | None:
-        """The manifest that the head vouches for; what was going when it was made is gone."""
-        if self._remembered is None or self._remembered[0] != head.manifest:
-            answer = await self._host.ask("manifest", self.worker.path)
-            if answer.code != 0:
-                raise _no(answer.text)
-            if sha256_of(answer.text) != head.manifest:
-                return None
-            manifest = _read(answer.text)
-            if manifest is None:
-                return None
-            self._remembered = (head.manifest, manifest)
-        return msgspec.structs.replace(self._remembered[1], going=())
+    async def _vouched(self, head: Head) -> Standing | None:
+        """What is there by the manifest that the head vouches for; None: by another, or none."""
+        answer = await self._host.ask("manifest", self.worker.path)
+        if answer.code != 0:
+            raise _no(answer.text)
+        if sha256_of(answer.text) != head.manifest:
+            return None
+        manifest = _read(answer.text)
+        return None if manifest is None else self._remembered.put(head.manifest, manifest)
 
     async def _manifest(self, name: str) -> WorkerManifest | None:
         answer = await self._host.ask(name, self.worker.path)
@@ -269,7 +277,12 @@ class WorkerSync:
         if text.strip() != head.line().encode():
             raise WorkerError("its head is not what was written: is another runner at work?")
 
+    def _check_turn(self) -> None:
+        if not self._may_write():
+            raise WorkerError("this runner's turn is over: another one may be at it")
+
     async def _do(self, task: str, value: str) -> bytes:
+        self._check_turn()
         answer = await self._host.ask(task, self.worker.path, value)
         if answer.code == NO_FOLDER:
             raise WorkerError(f"the folder {self.worker.path} is gone")
