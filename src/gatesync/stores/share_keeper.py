@@ -50,6 +50,7 @@ class ShareKeeper:
         source: what it was opened with; its `state` is needed for a tree.
         clock: seconds that never go back.
         silent: how long another holder may give no sign of life, in seconds.
+        step: called before each change of the tree with what it does; for tests.
 
     Attributes:
         holds: whether this publisher is the one.
@@ -63,6 +64,7 @@ class ShareKeeper:
         *,
         clock: Callable[[], float] = time.monotonic,
         silent: float = SILENT_SECONDS,
+        step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.holds = False
         self.refused: dict[str, str] = {}
@@ -70,6 +72,7 @@ class ShareKeeper:
         self._source = source
         self._clock = clock
         self._silent = silent
+        self._step = step
         self._me = f"{source.holder or 'publisher'} {store.state.id}"
         self._lane = ShareLane(str(source), source.deadline_seconds)
         self._sweep = ShareSweep(store.files, clock)
@@ -181,7 +184,7 @@ class ShareKeeper:
         if state is None:
             raise StoreError("no folder is known for the record of the share's tree")
         lease = f"{manifest.epoch} {manifest.next_lease}"
-        tree = await self._run(ShareTree, self._source.path, state, lease)
+        tree = await self._run(ShareTree, self._source.path, state, lease, self._step)
         if tree.is_new:
             note = await self._store.run(self._last_note, manifest.next_lease)
             chosen = {each.entry.digest: each for each in wanted.values()}

@@ -85,11 +85,14 @@ class ShareTree:
         share: where the share is mounted.
         folder: on a local disk, for the record of what was written.
         lease: which share, and which time that its tree changed hands.
+        step: called before each change of the tree with what it does; for tests.
     """
 
-    def __init__(self, share: Path, folder: Path, lease: str) -> None:
+    def __init__(
+        self, share: Path, folder: Path, lease: str, step: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._root = share / REPOSITORY
-        self._disk = Disk(self._root)
+        self._disk = Disk(self._root, step)
         self._record = _of_lease(folder / RECORD, lease)
         self.is_new = self._record.meta("claimed") is None
         self._writer: TreeWriter | None = None
@@ -117,10 +120,12 @@ class ShareTree:
                     artifact = canonical.decode(content)
                     ours = note is not None and _covers(note, chosen.get(digest))
                     for file in files_of(artifact, {}):
-                        if file.path not in self._claimed:
-                            rows += self._row(artifact, file, ours=ours)
+                        if file.path in self._claimed:
+                            continue
+                        if row := self._row(artifact, file, ours=ours):
+                            self._claimed.add(file.path)
+                            rows.append(row)
         with _explained(self._root):
-            self._claimed.update(row.path for row in rows)
             self._record.record(rows, (), ())
 
     def claimed(self) -> None:
@@ -168,17 +173,18 @@ class ShareTree:
             self._writer = TreeWriter(self._disk, self._record)
         return self._writer
 
-    def _row(self, artifact: Artifact, file: Wanted, *, ours: bool) -> Iterable[Row]:
+    def _row(self, artifact: Artifact, file: Wanted, *, ours: bool) -> Row | None:
         """What is to be recorded of the file that stands there, if it is ours."""
         with suppress(InTheWayError, FileNotFoundError):
             self._disk.unstage(file.path)  # left by a writer that was killed
             facts = self._disk.look(file.path)
             if facts is None:
-                return
+                return None
             same = self._disk.digest(file.path) == file.digest
             if same or ours:
                 named = (file.path, artifact.api_id, file.role, file.name, file.digest)
-                yield Row(*named, facts if same else _CHANGED)
+                return Row(*named, facts if same else _CHANGED)
+        return None
 
 
 def _covers(note: TreeNote, chosen: Chosen | None) -> bool:
