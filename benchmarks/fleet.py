@@ -7,4 +7,5 @@ pairs, the publisher's memory for each gateway, and what a round costs publisher
 import propagation
 
 if __name__ == "__main__":
-    propagation.main("fleet", gateways=[1_000], rounds=20, processes=4)
+    fleet = [propagation.Variant(1_000), propagation.Variant(1_000, signed=True)]
+    propagation.main("fleet", fleet, rounds=20, processes=4)
