@@ -128,6 +128,25 @@ async def test_a_runner_that_slept_too_long_does_not_hold_it_any_more() -> None:
     assert await hosts.one.take()
 
 
+async def test_a_runner_that_slept_too_long_knows_before_it_asks_anybody() -> None:
+    hosts = Hosts()
+    assert not hosts.one.surely()
+    await hosts.one.take()
+    hosts.clock.now += SECONDS - 1
+    assert hosts.one.surely()
+    assert await hosts.one.holds()
+    hosts.clock.now += SECONDS - 1
+    assert hosts.one.surely()
+    hosts.clock.now += 1
+    asked = hosts.leases.asked
+    assert not hosts.one.surely()
+    assert hosts.leases.asked == asked
+    assert await hosts.one.holds()
+    assert hosts.one.surely()
+    await hosts.one.give_up()
+    assert not hosts.one.surely()
+
+
 async def test_a_runner_whose_lease_nobody_wanted_goes_on() -> None:
     hosts = Hosts()
     await hosts.one.take()

@@ -95,7 +95,8 @@ async def run_once(
                     return Done(job.node_id, str(job.source), busy=turn.others)
                 receipts = Receipts(job.node_id, job.source, job.state)
                 receipts.list_workers(listed.workers)
-                done = await while_held(turn, _pass(job, listed, advance, log, receipts))
+                working = _pass(job, listed, advance, log, receipts, turn.surely)
+                done = await while_held(turn, working)
                 report = receipts.report(leaving=True)
                 await asyncio.to_thread(receipts.keep, report)
                 async with open_reporter(target) as reporter:
@@ -113,6 +114,7 @@ async def _pass(
     advance: Callable[[int], None],
     log: RunLog | None = None,
     receipts: Receipts | None = None,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> Done:
     options = job.options
     tree = await _open(job, listed.workers)
@@ -133,7 +135,7 @@ async def _pass(
         _log_source(log, settled)
     if receipts is not None:
         receipts.offer(manifest.revision)
-    async with open_passes(job.passes, listed.workers) as passes:
+    async with open_passes(job.passes, listed.workers, may_write=may_write) as passes:
         outcomes = await passes.run_pass(
             manifest,
             confirm_removals=options.confirm_removals,
@@ -210,7 +212,9 @@ class _Runner:
             tree = await _open(self._job, listed.workers)
             try:
                 async with (
-                    open_passes(self._job.passes, listed.workers) as passes,
+                    open_passes(
+                        self._job.passes, listed.workers, may_write=self._turn.surely
+                    ) as passes,
                     asyncio.TaskGroup() as tasks,
                 ):
                     tasks.create_task(self._follow_source(tree, passes, listed.workers))

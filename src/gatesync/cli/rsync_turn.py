@@ -143,6 +143,13 @@ class Turn:
         self._good_until = max(self._good_until, asked + self._seconds)
         return True
 
+    def surely(self) -> bool:
+        """Whether nobody else can have it yet, without asking: for each step of the work.
+
+        A runner that was paused says no here before it does anything else.
+        """
+        return self._lease is not None and self._clock() < self._good_until
+
     async def keep(self) -> None:
         """Renew it again and again; returns when it is lost, or may be."""
         while True:

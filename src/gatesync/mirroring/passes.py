@@ -257,9 +257,7 @@ async def open_passes(
         tried = [
             _Tried(
                 worker,
-                WorkerSync(
-                    worker, hosts[worker.host], rsync, slots, remembered, now, may_write
-                ),
+                WorkerSync(worker, hosts[worker.host], rsync, slots, remembered, now, may_write),
             )
             for worker in workers
         ]
