@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from gatesync.artifacts.changes import ChangeSet, Cursor, Entry, Instruction
@@ -17,6 +17,8 @@ class Bench(Protocol):
 
     @property
     def store(self) -> Saver: ...
+
+    # `dense = False`, where it has that: revisions rise in a label, and others lie between them.
 
     async def catch_up(self) -> None:
         """Wait until readers see everything that was saved."""
@@ -110,7 +112,32 @@ async def refused(bench: Bench, request: SaveRequest) -> Refused:
 
 
 async def revision(bench: Bench, label: str) -> int:
-    return (await bench.store.heads([label]))[label].revision
+    """How many revisions the label has had by its head, as `nth` counts them."""
+    head = (await bench.store.heads([label]))[label]
+    return head.revision if is_dense(bench) else (await _numbers(bench, label)).index(head.revision)
+
+
+async def nth(bench: Bench, label: str, number: int) -> int:
+    """The revision of a label's change set, counted from 1; one after the last is none yet."""
+    if is_dense(bench):
+        return number
+    numbers = await _numbers(bench, label)
+    return numbers[number] if number < len(numbers) else numbers[-1] + number - len(numbers) + 1
+
+
+async def every(bench: Bench, label: str, numbers: Iterable[int]) -> list[int]:
+    """`nth` of each."""
+    return [await nth(bench, label, number) for number in numbers]
+
+
+def is_dense(bench: Bench) -> bool:
+    return getattr(bench, "dense", True)
+
+
+async def _numbers(bench: Bench, label: str) -> list[int]:
+    found = [0, *(each.revision for each in await bench.store.change_sets(label, 0, 10_000))]
+    assert found == sorted(set(found))
+    return found
 
 
 async def held(bench: Bench, label: str) -> dict[str, bytes]:

@@ -4,18 +4,19 @@ import pytest
 
 from gatesync.artifacts.changes import Cursor
 from gatesync.stores.store import TooOld, read_manifest
+from tests.contracts.genuine import held, publish
 from tests.contracts.saves import (
     Bench,
     Items,
     applied,
     asked,
-    held,
     held_at,
-    publish,
     remove,
     revision,
     saved,
 )
+from tests.contracts.store_attesting import OTHER, SIGNER, attested, proved
+from tests.contracts.store_history import steps_of
 
 
 class Compacting:
@@ -88,7 +89,9 @@ class Compacting:
             await bench.catch_up()
             assert (digest in await bench.store.contents([digest])) is still_there
         await saved(bench, asked("Bar", two))
-        assert await bench.store.contents([digest]) == {digest: b"1"}  # Bar's floor still names it
+        assert await bench.store.contents([digest]) == {
+            digest: one.content
+        }  # Bar's floor still names it
         await bench.store.compact("Bar", keep=0)
         await bench.catch_up()
         assert await bench.store.contents([digest]) == {}
@@ -158,3 +161,30 @@ class Compacting:
         assert again.change_sets == ()
         assert [head.revision for head in again.heads] == [1]
         assert await held(bench, "Shop") == {"A": b"2"}
+
+    async def test_below_the_floor_the_last_state_is_remembered(self, bench: Bench) -> None:
+        steps = [publish("Menu", "1"), publish("Menu", "2"), publish("X"), publish("Menu", "3")]
+        await saved(bench, asked("Shop", *steps, author="ann"))
+        await bench.store.compact("Shop", keep=1)
+        await bench.catch_up()
+        history = await bench.store.history("Menu")
+        assert steps_of(history) == [(4, "ann"), (2, "ann")]
+        assert history.floors == {"Shop": 3}
+
+    async def test_compaction_keeps_what_the_kept_revisions_are_proved_with(
+        self, bench: Bench
+    ) -> None:
+        steps = [publish("Old"), publish("A", "1"), publish("A", "2"), remove("A"), publish("B")]
+        await saved(bench, asked("Shop", *steps), sign=SIGNER.change_set)
+        await bench.store.compact("Shop", keep=1)
+        await bench.catch_up()
+        assert list(await attested(bench, "Shop")) == [1, 4, 5]
+        await proved(bench, "Shop")
+        await saved(bench, asked("Shop", publish("Old", "2"), remove("B")), sign=OTHER.change_set)
+        await bench.store.compact("Shop", keep=2)
+        await bench.catch_up()
+        assert list(await attested(bench, "Shop")) == [1, 5, 6, 7]  # the list at 5 can be proved
+        await bench.store.compact("Shop", keep=0)
+        await bench.catch_up()
+        assert list(await attested(bench, "Shop")) == [6, 7]
+        await proved(bench, "Shop")

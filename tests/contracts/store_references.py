@@ -3,16 +3,8 @@
 import pytest
 
 from gatesync.stores.store import Refused, SaveOutcome
-from tests.contracts.saves import (
-    Bench,
-    asked,
-    held,
-    publish,
-    refused,
-    remove,
-    revision,
-    saved,
-)
+from tests.contracts.genuine import held, publish
+from tests.contracts.saves import Bench, asked, refused, remove, revision, saved
 
 
 class Referring:
@@ -20,7 +12,7 @@ class Referring:
         await saved(bench, asked("Cafe", publish("Log", claims=["log"])))
         answer = await refused(bench, asked("Shop", publish("Menu", needs=["log"])))
         [reason] = answer.reasons
-        assert reason.startswith("api Menu 1.0.0/api/a.xml:3: refers to log")
+        assert reason.startswith("api Menu 1.0.0/api/a.xml:3: refers to sequence 'log'")
         assert "'Shop'" in reason
         assert await revision(bench, "Shop") == 0
         await saved(bench, asked("Cafe", publish("Menu", needs=["log"])))
@@ -82,7 +74,7 @@ class Referring:
     async def test_by_force_a_reference_that_leads_nowhere_is_a_warning(self, bench: Bench) -> None:
         [outcome] = await saved(bench, asked("Shop", publish("Menu", needs=["log"]), force=True))
         [warning] = outcome.warnings
-        assert warning.text.startswith("api Menu 1.0.0/api/a.xml:3: refers to log")
+        assert warning.text.startswith("api Menu 1.0.0/api/a.xml:3: refers to sequence 'log'")
         assert warning.claim == publish("Log", claims=["log"]).claims[0].key
         await saved(bench, asked("Shop", publish("Log", claims=["log"])))
         [outcome] = await saved(bench, asked("Shop", remove("Log"), force=True))
