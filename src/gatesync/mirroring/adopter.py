@@ -8,7 +8,7 @@ committing is handed in: it signs, announces and answers as for any publish.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
@@ -126,6 +126,7 @@ class Adopter:
         self._done: object = None  # the state of tree and labels that was dealt with
         self._refused: list[str] = []
         self._waiting = ""
+        self._granted = False  # somebody has said that what waits is meant
         self._word: dict[str, str] | None = None  # the confirmations that there were before
 
     async def run(self, wait: Callable[[float], Awaitable[object]]) -> None:
@@ -156,13 +157,15 @@ class Adopter:
             self._found = await self._in_thread(found_in, self._tree.groups, self._tree.good)
             self._manifest = settled.manifest
         heads = await self._saver.heads(self._labels)
-        confirmed = self._is_confirmed(heads, waiting=bool(settled.waiting or self._waiting))
-        if confirmed:
+        if self._is_confirmed(heads, waiting=bool(settled.waiting or self._waiting)):
             self._tree.confirm_removals()
+            self._granted = True
+        confirmed = self._granted and not settled.waiting  # else the next look comes first
         state = (settled.manifest, [head.cursor for head in heads.values()])
         if confirmed or state != self._done:
             await self._adopt(heads, confirmed=confirmed)
             self._done = state
+            self._granted = self._granted and not confirmed
         problems = (*map(str, settled.problems), *self._refused)
         waiting = " and ".join(each for each in (settled.waiting, self._waiting) if each)
         self._tell(AdopterStatus(len(self._adopted), "", problems, waiting))
@@ -182,11 +185,14 @@ class Adopter:
 
     async def _adopt(self, heads: Mapping[str, Head], *, confirmed: bool) -> None:
         self._refused, self._waiting = [], ""
+        waiting = {who for who, each in self._adopted.items() if each.waiting}
+        self._wait_for(waiting & self._found.keys(), waiting=False)
         if not self._has_news():
             return
         held = {label: await self._held(label) for label in self._labels}
         adoption = adoption_of(self._found, self._adopted, list(held.items()), confirmed=confirmed)
         self._waiting = adoption.waiting
+        self._wait_for(adoption.held_back, waiting=True)
         for identity in adoption.gone:
             del self._adopted[identity]
         reason = "is gone from the tree, but was published otherwise since; remove it there"
@@ -195,6 +201,10 @@ class Adopter:
         for label in self._labels:
             await self._take_over(label, adoption, held[label], heads[label], leads=leads)
         await self._in_thread(write_adopted, self._record, list(self._adopted.values()))
+
+    def _wait_for(self, identities: Iterable[Identity], *, waiting: bool) -> None:
+        for who in identities:
+            self._adopted[who] = msgspec.structs.replace(self._adopted[who], waiting=waiting)
 
     def _has_news(self) -> bool:
         if self._found.keys() != self._adopted.keys():

@@ -49,7 +49,10 @@ class Found(NamedTuple):
 
 
 class Adopted(msgspec.Struct, frozen=True, gc=False):
-    """What was taken over: `main` and `files` as in `Found`, and the digest in the label then."""
+    """What was taken over: `main` and `files` as in `Found`, and the digest in the label then.
+
+    `waiting`: it is gone from the tree, and its removal waits for a word.
+    """
 
     tenant: str
     kind: str
@@ -58,6 +61,7 @@ class Adopted(msgspec.Struct, frozen=True, gc=False):
     main: str
     files: Digest
     digest: Digest
+    waiting: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -124,14 +128,23 @@ def adoption_of(
         elif not ours:
             overruled.append(identity)
     leaving = {each.entry.identity for each in remove}
-    if 2 * len(leaving) > len(adopted) and not confirmed:  # promise 6
-        reason = (
-            f"{len(leaving)} of {len(adopted)} artifacts are gone from the tree, and that is more "
-            "than half of them"
-        )
-        held_back = tuple(sorted(leaving))
-        return Adoption(changed, (), tuple(gone), tuple(overruled), held_back, reason)
-    return Adoption(changed, tuple(remove), tuple(gone), tuple(overruled), (), "")
+    held_back: set[Identity] = set()
+    if not confirmed:  # promise 6; what is new beside them does not make it less
+        held_back = {who for who in leaving if adopted[who].waiting}
+        if 2 * len(leaving) > len(adopted):
+            held_back = leaving
+    waiting = ""
+    if held_back:
+        said = f"artifacts that are gone from the tree: {len(held_back)}"
+        waiting = f"{said}, more than half of those that there were"
+    return Adoption(
+        changed,
+        tuple(each for each in remove if each.entry.identity not in held_back),
+        tuple(gone),
+        tuple(overruled),
+        tuple(sorted(held_back)),
+        waiting,
+    )
 
 
 def _label_for(identity: Identity, labels: Sequence[tuple[str, Mapping[Identity, Entry]]]) -> str:

@@ -70,6 +70,7 @@ class _Record(msgspec.Struct):
     good: dict[str, ScannedFile]
     groups: list[Group]
     unchecked: list[str]
+    waiting: list[str]
     manifest: SourceManifest
     format: Literal["gatesync.source-record/1"] = RECORD_FORMAT
 
@@ -132,9 +133,9 @@ class SourceTree:
         self._good: Mapping[str, ScannedFile] = known.good if known else {}
         self._taken: Mapping[str, ScannedFile] = known.taken if known else {}
         self._checked: Checked | None = None
-        self._unchecked = self._checker.unchecked
+        self._recorded: tuple[object, ...] = ()
         self._frozen: frozenset[str] = frozenset()
-        self._vanished = Vanished(frozenset(), "")
+        self._vanished = Vanished(frozenset(known.waiting if known else ()), "")
         self._confirmed: frozenset[str] = frozenset()
 
     @property
@@ -174,11 +175,10 @@ class SourceTree:
         manifest = self._manifest
         if checked is not last or manifest is None:
             manifest = self._next(checked)
-        unchecked = self._checker.unchecked
-        is_news = self._manifest is None or self._manifest.revision != manifest.revision
-        if is_news or unchecked != self._unchecked:
+        state = (manifest.revision, self._checker.unchecked, self._vanished.paths)
+        if state != self._recorded:
             self._write(manifest)
-        self._manifest, self._unchecked = manifest, unchecked
+        self._manifest, self._recorded = manifest, state
         return Settled(
             manifest,
             (*scan.problems, *checked.problems),
@@ -203,7 +203,14 @@ class SourceTree:
     def _check(self, scan: Scan, quiet: Quiet) -> Checked:
         gone = self._good.keys() - quiet.files.keys() - quiet.restless
         come = len(quiet.files.keys() - self._good.keys())
-        vanished = judge(self._good.keys(), gone - self._confirmed, come, self._mounts, scan.mounts)
+        vanished = judge(
+            self._good.keys(),
+            gone - self._confirmed,
+            come,
+            self._vanished.paths,
+            self._mounts,
+            scan.mounts,
+        )
         if vanished.reason and vanished.reason != self._vanished.reason:
             _log.warning("removals wait for a word", root=str(self.root), reason=vanished.reason)
         self._vanished = vanished
@@ -240,6 +247,7 @@ class SourceTree:
             good=dict(self._good),
             groups=list(self.groups.values()),
             unchecked=sorted(self._checker.unchecked),
+            waiting=sorted(self._vanished.paths),
             manifest=manifest,
         )
         write_private_file(self._record, msgspec.json.encode(record))

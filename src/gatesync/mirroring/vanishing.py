@@ -24,6 +24,7 @@ def judge(
     before: Collection[str],
     gone: Collection[str],
     come: int,
+    waiting: Collection[str],
     mounts_before: Mapping[str, FolderIdentity],
     mounts: Mapping[str, FolderIdentity],
 ) -> Vanished:
@@ -33,6 +34,7 @@ def judge(
         before: the files that there were.
         gone: those of them that are not there.
         come: how many others are there: a file that was renamed is gone, too.
+        waiting: those that were kept before: what is new beside them does not make it less.
         mounts_before: which folders they were in, by path; see `Scan.mounts`.
         mounts: which folders are there now.
     """
@@ -42,13 +44,14 @@ def judge(
     if "" in other:
         reason = "the tree is in another folder, or on another file system, than it was"
         return Vanished(frozenset(gone), _told(gone, before, reason))
+    still = frozenset(waiting) & frozenset(gone)
     elsewhere = frozenset(path for path in gone if is_below(path, other))
     if 2 * (len(gone) - len(elsewhere) - come) > len(before):
         return Vanished(frozenset(gone), _told(gone, before, "that is more than half of it"))
     if elsewhere:
         reason = f"another file system is, or none, at {', '.join(sorted(other))}"
-        return Vanished(elsewhere, _told(elsewhere, before, reason))
-    return Vanished(frozenset(), "")
+        return Vanished(elsewhere | still, _told(elsewhere | still, before, reason))
+    return Vanished(still, _told(still, before, "that was too much at once") if still else "")
 
 
 def _told(gone: Collection[str], before: Collection[str], reason: str) -> str:
