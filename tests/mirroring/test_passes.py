@@ -1,5 +1,6 @@
 """Passes over folders of workers, with real rsync through a real sshd."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.mirroring.workers import (
     API,
     CONFIGS,
     FILES,
+    QUOTED,
     SEQUENCE,
     Source,
     Workers,
@@ -74,8 +76,6 @@ async def test_a_second_edit_of_one_size_in_one_second_arrives(
     async with passes(tmp_path, source, one) as opened:
         for text in ("<api v='1'/>", "<api v='2'/>"):
             source.write(API, text)
-            import os
-
             os.utime(source.root / API, (1_700_000_000, 1_700_000_000))
             await opened.run_pass(source.manifest())
             one.assert_all_like(source)
@@ -87,6 +87,7 @@ async def test_what_is_removed_or_renamed_goes_and_what_others_put_there_stays(
     theirs = one.parts[0][0] / "synapse-configs/default/api/theirs.xml"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("<api/>")
+    source.write(f"{CONFIGS}/api/other.xml", "<api context='/other'/>")  # half of it goes
     async with passes(tmp_path, source, one) as opened:
         await opened.run_pass(source.manifest())
         source.remove(SEQUENCE)
@@ -107,16 +108,94 @@ async def test_what_people_change_on_a_worker_is_found_and_mended(
         await opened.run_pass(source.manifest())
         status = api.stat()
         api.write_text("<API/>")  # as many bytes, and as old
-        import os
-
         os.utime(api, ns=(status.st_atime_ns, status.st_mtime_ns))
-        (root / "executionplans/app_50PerMin.siddhiql").unlink()
+        (root / "synapse-configs/default/sequences/menu--In.xml").unlink()
         assert only(await opened.run_pass(source.manifest())).result is Result.IN_STEP
         outcome = only(await opened.run_pass(source.manifest(), compare=True))
         assert outcome.repaired == (
-            "executionplans/app_50PerMin.siddhiql",
             "synapse-configs/default/api/menu.xml",
+            "synapse-configs/default/sequences/menu--In.xml",
         )
         one.assert_all_like(source)
         outcome = only(await opened.run_pass(source.manifest(), compare=True))
         assert (outcome.result, outcome.compared) == (Result.IN_STEP, True)
+
+
+@pytest.mark.promise(6)
+async def test_a_source_that_came_to_nothing_or_is_another_removes_nothing_until_confirmed(
+    tmp_path: Path, source: Source, one: Workers
+) -> None:
+    async with passes(tmp_path, source, one) as opened:
+        await opened.run_pass(source.manifest())
+        for path in (API, QUOTED, SEQUENCE):
+            source.remove(path)
+        outcome = only(await opened.run_pass(source.manifest()))
+        assert (outcome.removed, len(outcome.held)) == ((), 3)
+        source.epoch = "22222222-2222-4222-8222-222222222222"
+        source.write(API, "<api epoch='2'/>")
+        outcome = only(await opened.run_pass(source.manifest()))
+        assert (outcome.offered, outcome.removed) == (("synapse-configs/default/api/menu.xml",), ())
+        assert len(outcome.held) == 2
+        assert len(one.files()) == 3
+    async with passes(tmp_path, source, one) as opened:
+        assert len(only(await opened.run_pass(source.manifest())).held) == 2  # in step all the same
+        outcome = only(await opened.run_pass(source.manifest(), confirm_removals=True))
+        assert (len(outcome.removed), outcome.held) == (2, ())
+        one.assert_all_like(source)
+        assert only(await opened.run_pass(source.manifest())).result is Result.IN_STEP
+
+
+async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    tmp_path: Path, source: Source, one: Workers
+) -> None:
+    async with passes(tmp_path, source, one) as opened:
+        assert len(only(await opened.run_pass(source.manifest(), dry_run=True)).offered) == 3
+        assert not (one.parts[0][0] / ".gatesync").exists()
+        await opened.run_pass(source.manifest())
+        source.remove(SEQUENCE)
+        before = one.head()
+        outcome = only(await opened.run_pass(source.manifest(), dry_run=True))
+        assert outcome.result is Result.PLANNED
+        assert outcome.removed == ("synapse-configs/default/sequences/menu--In.xml",)
+    assert one.head() == before
+    assert SEQUENCE in one.files()
+
+
+async def test_a_mirrored_worker_has_nothing_else(
+    tmp_path: Path, source: Source, one: Workers
+) -> None:
+    root = one.parts[0][0]
+    theirs = root / "their's" / "deep"
+    theirs.mkdir(parents=True)
+    (theirs / "new\nline").write_text("x")
+    (root / "link").symlink_to(source.root)
+    async with passes(tmp_path, source, one, mirror=True) as opened:
+        outcome = only(await opened.run_pass(source.manifest()))
+        assert len(outcome.held) == 4  # more than the half of what is there
+        assert theirs.exists()
+        outcome = only(await opened.run_pass(source.manifest(), confirm_removals=True))
+        assert outcome.removed == ("link", "their's/")
+        one.assert_all_like(source)
+        assert sorted(path.name for path in root.iterdir()) == [".gatesync", "synapse-configs"]
+        (root / "theirs.xml").write_text("<api/>")
+        assert only(await opened.run_pass(source.manifest(), compare=True)).removed == (
+            "theirs.xml",
+        )
+    assert len(list(source.root.rglob("*.xml"))) == len(FILES)
+
+
+async def test_a_file_and_a_folder_may_take_each_others_place(
+    tmp_path: Path, source: Source, one: Workers
+) -> None:
+    folder = f"{CONFIGS}/api/folder"
+    source.write(f"{folder}/deep.xml", "<api/>")
+    async with passes(tmp_path, source, one) as opened:
+        await opened.run_pass(source.manifest())
+        source.remove(f"{folder}/deep.xml")
+        (source.root / folder).rmdir()
+        source.write(folder, "a file now")
+        source.remove(QUOTED)
+        source.write(f"{QUOTED}/deep.xml", "<api/>")
+        outcome = only(await opened.run_pass(source.manifest()))
+        assert outcome.why == ""
+    one.assert_all_like(source)

@@ -1,8 +1,10 @@
 """A source tree, and folders of workers behind a real sshd, for tests."""
 
 import hashlib
+import random
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,22 +16,21 @@ from gatesync.mirroring.outcome import Outcome
 from gatesync.mirroring.passes import Passes, PassSettings, open_passes
 from gatesync.mirroring.source_manifest import SourceFile, SourceManifest, next_manifest
 from gatesync.mirroring.ssh import SshSettings
-from gatesync.mirroring.worker_manifest import Head, State
-from gatesync.mirroring.workers import Worker, parse_workers
+from gatesync.mirroring.worker_manifest import Head, State, WorkerManifest
+from gatesync.mirroring.workers import parse_workers
 from tests.servers.sshd import Sshd
 
 SERVER: Final = "deployment/server"
 CONFIGS: Final = f"{SERVER}/synapse-configs/default"
 API: Final = f"{CONFIGS}/api/menu.xml"
 SEQUENCE: Final = f"{CONFIGS}/sequences/menu--In.xml"
-POLICY: Final = f"{SERVER}/executionplans/app_50PerMin.siddhiql"
+QUOTED: Final = f'{CONFIGS}/api/it\'s a "menu" of $HOME.xml'
 TENANT: Final = "tenants/1/synapse-configs/default/api/orders.xml"
 FILES: Final = {
+    # Few kinds: each is a run of rsync.
     API: "<api/>",
+    QUOTED: "<api context='/quoted'/>",
     SEQUENCE: "<sequence/>",
-    POLICY: "/* a policy */",
-    f'{CONFIGS}/endpoints/it\'s a "menu".xml': "<endpoint/>",
-    f"{CONFIGS}/local-entries/menu.xml": "<localEntry/>",
     TENANT: "<api context='/t/1'/>",
 }
 
@@ -90,11 +91,6 @@ class Workers:
         where = f"ssh://{self.server.user}@127.0.0.1:{self.server.port}"
         return [f"{where}{path}" for path, _ in self.parts]
 
-    def listed(self) -> Sequence[Worker]:
-        listed = parse_workers("\n".join(self.lines).encode(), "workers-list.txt")
-        assert not listed.problems
-        return listed.workers
-
     def ssh(self, **more: Any) -> SshSettings:
         told = {
             "identity_file": self.server.identity_file,
@@ -118,6 +114,21 @@ class Workers:
             if each.is_file() and ".gatesync" not in each.parts
         }
 
+    def assert_true(self) -> None:
+        """What the heads vouch for is so, on every worker: no manifest lies."""
+        for path, _ in self.parts:
+            folder = path / ".gatesync"
+            head = Head.of_line((folder / "head").read_bytes()) if folder.exists() else None
+            if head is None or head.state is State.CHANGING:
+                continue
+            data = (folder / "manifest").read_bytes()
+            manifest = WorkerManifest.of_json(data)
+            assert manifest is not None
+            assert head.manifest == hashlib.sha256(data).hexdigest()
+            for file in manifest.files:
+                there = (path / file.path).read_bytes()
+                assert hashlib.sha256(there).hexdigest() == file.sha256, file.path
+
     def assert_all_like(self, source: Source) -> None:
         for number, (_, part) in enumerate(self.parts):
             wanted = {
@@ -137,20 +148,26 @@ def tree(root: Path) -> dict[str, str]:
 async def passes(
     folder: Path,
     source: Source,
-    workers: Workers,
+    workers: "Workers | Sequence[str]",
     *,
     ssh: SshSettings | None = None,
-    now: Callable[[], float] | None = None,
+    now: Callable[[], float] = time.time,
+    jitter: Callable[[], float] = random.random,
     **settings: Any,
 ) -> AsyncIterator[Passes]:
+    """Opened for these workers, or lines of a list; `settings` as in `PassSettings`."""
+    if isinstance(workers, Workers):
+        ssh, workers = ssh or workers.ssh(), workers.lines
+    assert ssh is not None
+    listed = parse_workers("\n".join(workers).encode(), "workers-list.txt")
+    assert not listed.problems
     told = PassSettings(
         source=source.root,
         folder=folder / "runner",
-        ssh=ssh or workers.ssh(),
+        ssh=ssh,
         **({"silence_seconds": 60.0} | settings),
     )
-    more: dict[str, Any] = {} if now is None else {"now": now}
-    async with open_passes(told, workers.listed(), **more) as opened:
+    async with open_passes(told, listed.workers, now=now, jitter=jitter) as opened:
         yield opened
 
 
