@@ -156,25 +156,26 @@ class ShareChain:
     # Reading ----------------------------------------------------------------------------------
 
     def _newest(self, epoch: str, known: Known | None) -> ShareManifest:
-        """By the names that come next, and by the list: what a host has cached may be old."""
-        best = known.manifest if known is not None else None
-        for _ in range(TRIES):
-            if best is None or (then := self._manifest(best.next_name, epoch)) is None:
-                break
-            best = then
-        places = filter(None, map(place_of, self._files.names()))
-        for lease, revision in sorted(places, reverse=True):
-            if best is not None and (lease, revision) <= (best.lease, best.revision):
-                break
-            found = self._manifest(f"manifest.{lease}.{revision}", epoch)
-            if found is not None:
-                return found
+        """By the list and by the names that come next: what a host has cached of either is old."""
+        best = self._listed(epoch, known.manifest if known is not None else None)
         if best is None:
             raise StoreError(f"{self._files} is damaged: it holds no manifest that can be read")
+        while (then := self._manifest(best.next_name, epoch)) is not None:
+            best = then
         if known is not None and best == known.manifest and self._is_gone(best):
             _log.warning("a share went back: another copy of it?", share=str(self._files.path))
             return self._newest(epoch, None)
         return best
+
+    def _listed(self, epoch: str, known: ShareManifest | None) -> ShareManifest | None:
+        """The newest in the list, or the known one where that is as new."""
+        for lease, revision in sorted(filter(None, map(place_of, self._files.names())))[::-1]:
+            if known is not None and (lease, revision) <= (known.lease, known.revision):
+                break
+            found = self._manifest(f"manifest.{lease}.{revision}", epoch)
+            if found is not None:
+                return found
+        return known
 
     def _is_gone(self, manifest: ShareManifest) -> bool:
         return self._manifest(manifest.name, manifest.epoch) != manifest

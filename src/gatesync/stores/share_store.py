@@ -7,7 +7,9 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar, Final, ParamSpec, TypeVar
+from typing import ClassVar, Final, Generic, ParamSpec, TypeVar
+
+import msgspec
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
@@ -192,9 +194,12 @@ class ShareStore(ShareRetriever):
         refused = [self._strange(each) for each in requests]
         ours = [each for each, reason in zip(requests, refused, strict=True) if reason is None]
 
-        def plan(index: LogIndex) -> tuple[Planned, list[Step], Mapping[str, bytes]]:
+        def plan(index: LogIndex) -> _Plan[Planned]:
             planned = index.plan(ours, sign)
-            return planned, [Saved(each) for each in planned.records], planned.contents
+            steps = [Saved(each) for each in planned.records]
+            # What a host has cached of the share may be old: a refusal must not rest on that.
+            proves = any(isinstance(each, Refused) for each in planned.answers)
+            return _Plan(planned, steps, planned.contents, proves=proves)
 
         answers = iter((await self._write(plan)).answers if ours else [])
         return [each or next(answers) for each in refused]
@@ -224,9 +229,9 @@ class ShareStore(ShareRetriever):
     ) -> Confirmation:
         """See `Saver.confirm`."""
 
-        def plan(index: LogIndex) -> tuple[Confirmation, list[Step], Mapping[str, bytes]]:
+        def plan(index: LogIndex) -> _Plan[Confirmation]:
             confirmation = index.confirmation(label, confirmation_id, sign)
-            return confirmation, [Confirmed(label, confirmation)], {}
+            return _Plan(confirmation, [Confirmed(label, confirmation)])
 
         return await self._write(plan)
 
@@ -237,10 +242,10 @@ class ShareStore(ShareRetriever):
     async def compact(self, label: str, keep: int, young: int | None = None) -> int:
         """See `Saver.compact`."""
 
-        def plan(index: LogIndex) -> tuple[bool, list[Step], Mapping[str, bytes]]:
+        def plan(index: LogIndex) -> _Plan[bool]:
             floor = index.floor_of(label, keep, young)
             moved = floor > index.floor_of(label, _ALL)
-            return moved, [Compacted(label, floor)] if moved else [], {}
+            return _Plan(moved, [Compacted(label, floor)] if moved else [])
 
         if await self._write(plan):
             await self.sweep()
@@ -267,21 +272,21 @@ class ShareStore(ShareRetriever):
         """Do something with the share's files, in their thread."""
         return await self._lane.run(work, *args, **kwargs)
 
-    async def _write(
-        self, plan: Callable[[LogIndex], tuple[_T, list[Step], Mapping[str, bytes]]]
-    ) -> _T:
+    async def _write(self, plan: "Callable[[LogIndex], _Plan[_T]]") -> _T:
         """Plan on what is there now and write that, again until nobody was faster."""
         async with self._looking:
             for _ in range(TRIES):
                 await self._catch_up()
-                answer, steps, contents = await self._lane.run(plan, self._index)
-                if not steps or await self._extend(steps, contents):
-                    return answer
+                found = await self._lane.run(plan, self._index)
+                if not (found.steps or found.proves) or await self._extend(
+                    found.steps, found.contents
+                ):
+                    return found.answer
                 await self._wait()
         raise StoreError(f"{self._source}: other publishers were faster {TRIES} times")
 
     async def _extend(
-        self, steps: list[Step], contents: Mapping[str, bytes], holder: str | None = None
+        self, steps: Sequence[Step], contents: Mapping[str, bytes], holder: str | None = None
     ) -> bool:
         extended = await self._lane.run(
             self._chain.extend, self.known, steps, contents, writer=self._writer, holder=holder
@@ -322,3 +327,12 @@ class ShareStore(ShareRetriever):
                 f"{self._source} is another one now, of epoch {epoch}; this publisher knows "
                 f"{self.epoch}. Mount that one again, or start the publisher anew"
             )
+
+
+class _Plan(msgspec.Struct, Generic[_T]):
+    """What is to be answered once the steps are written; with `proves` once nobody has gone on."""
+
+    answer: _T
+    steps: Sequence[Step]
+    contents: Mapping[str, bytes] = {}
+    proves: bool = False

@@ -14,8 +14,8 @@ import pytest
 from gatesync.stores.share_source import ShareSource
 from gatesync.stores.share_store import ShareRetriever, ShareStore
 from gatesync.stores.share_sweep import ShareSweep
-from gatesync.stores.store import StoreError
-from tests.contracts.saves import asked, publish
+from gatesync.stores.store import SaveOutcome, StoreError
+from tests.contracts.saves import asked, publish, remove
 from tests.stores.share.making import (
     LABEL,
     Interrupter,
@@ -209,3 +209,30 @@ async def test_who_is_killed_while_sweeping_leaves_everything_that_is_needed(
     assert {each.name for each in objects.iterdir()} == packs | store.index.used()
     assert list((source.path / "gatesync" / "dropped").iterdir()) == []
     assert await shown(source) == {"A": b"3"}
+
+
+async def test_a_refusal_never_rests_on_what_a_host_has_cached(
+    source: ShareSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listings and missing names are cached for seconds; who makes a name is told the truth."""
+    store = writer(source)
+    await saved_one(store, "A")
+    files, cached = store.files, store.files.names()
+    read, link = files.read, files.link
+    linked: list[str] = []
+
+    def fresh(name: str, content: bytes, after: str) -> bool:
+        linked.append(name)
+        return link(name, content, after)
+
+    def old(name: str) -> bytes | None:
+        known = linked or not name.startswith("manifest") or name in cached
+        return read(name) if known else None
+
+    monkeypatch.setattr(files, "names", lambda: cached)
+    monkeypatch.setattr(files, "read", old)
+    monkeypatch.setattr(files, "link", fresh)
+    await saved_one(writer(source), "B")
+    [answer] = await store.save([asked(LABEL, remove("B"))])
+    assert isinstance(answer, SaveOutcome), answer
+    assert set(await shown(source)) == {"A"}
