@@ -447,6 +447,40 @@ def test_a_second_parting_keeps_what_the_first_one_held() -> None:
     assert names(log.retained.values()) == {"bread", "ham", "menu"}
 
 
+# A history that those who write it could rewrite.
+
+
+@pytest.mark.promise(6)
+def test_of_a_weak_history_a_list_without_most_of_the_label_waits() -> None:
+    history = History()
+    history.publish("menu", "bread", "ham")
+    log = listed(history)
+    history.remove("bread", "ham")
+    head = history.confirm("long ago")
+    assert log.take_list(head, history.entries, continues=True, weak=True) == 2
+    assert agrees(log, history)
+    assert names(log.retained.values()) == {"bread", "ham"}
+    assert log.offer_head(head) is Decision.TAKEN
+    assert log.retained, "a confirmation that came along is none"
+    assert log.offer_change_set(history.publish("olives")) is Decision.TAKEN
+    assert log.offer_head(history.confirm("now")) is Decision.TAKEN
+    assert not log.retained
+
+
+@pytest.mark.promise(6)
+@pytest.mark.parametrize("weak", [True, False])
+def test_up_to_half_of_a_label_goes_at_once_and_all_of_a_history_that_is_not_weak(
+    weak: bool,
+) -> None:
+    history = History()
+    history.publish("menu", "bread")
+    log = listed(history)
+    history.remove(*(["bread"] if weak else ["menu", "bread"]))
+    assert log.take_list(history.head, history.entries, continues=True, weak=weak) == 0
+    assert agrees(log, history)
+    assert not log.retained
+
+
 # What is kept over a restart.
 
 

@@ -171,24 +171,38 @@ class LabelLog:
         self._move(head)
         return Decision.TAKEN
 
-    def take_list(self, head: Head, entries: Mapping[str, Entry], *, continues: bool) -> int:
+    def must_wait(self, entries: Mapping[str, Entry], *, continues: bool, weak: bool) -> bool:
+        """Whether what a list of these would remove waits for an operator (promise 6).
+
+        Where it does not continue the history known here; and where that proves little, as whoever
+        writes a `weak` history could have rewritten it, when it removes more than half.
+        """
+        if self.cursor is None:
+            return False
+        gone = sum(api_id not in entries for api_id in self.entries)
+        return not continues or (weak and 2 * gone > len(self.entries))
+
+    def take_list(
+        self, head: Head, entries: Mapping[str, Entry], *, continues: bool, weak: bool = False
+    ) -> int:
         """Take a whole list. Answers with how many removals wait for an operator now.
 
         The caller has proved that `entries` add up to `head`, and whether the list `continues`
-        the history up to the cursor. Where it does not, what it does not name is retained:
+        the history up to the cursor. Where it `must_wait`, what it does not name is retained:
         deployed as before, until `labels confirm` (promise 6).
         """
+        waits = self.must_wait(entries, continues=continues, weak=weak)
         gone = {api_id: entry for api_id, entry in self.entries.items() if api_id not in entries}
         for api_id, entry in entries.items():
             if self.entries.get(api_id) != entry:
                 self.touched.add(api_id)
         for api_id in entries.keys() & self.retained.keys():
             del self.retained[api_id]
-        parts = self.cursor is not None and not continues
-        if parts:
+        if waits:
             self.retained.update(gone)
+        if self.cursor is not None and not continues:
             self._remembered.clear()
-        if (parts or self.cursor is None) and head.confirmation is not None:
+        if (waits or self.cursor is None) and head.confirmation is not None:
             self._confirmations.add(head.confirmation.id)
         self.touched.update(gone)
         self.entries = dict(entries)

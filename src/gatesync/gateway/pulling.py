@@ -19,7 +19,14 @@ from gatesync.gateway.log import Decision, LabelLog
 from gatesync.gateway.proving import Proofs, read_proofs
 from gatesync.gateway.pulse import Pulse
 from gatesync.gateway.verifying import Verifier
-from gatesync.stores.store import Behind, Retriever, StoreError, TooOld, read_manifest
+from gatesync.stores.store import (
+    Behind,
+    Retriever,
+    StoreError,
+    TooOld,
+    has_weak_history,
+    read_manifest,
+)
 
 __all__ = ["REFUSED_SECONDS", "OnRead", "Puller", "UntrustedAnswerError"]
 
@@ -126,13 +133,16 @@ class Puller:
         if checked.trust is not self._verifier.trust:
             return Decision.LIST
         self._require_sound("list", log, checked, entries, log.entries.keys() - entries.keys())
-        # A confirmation that another history brings along is to be known, so that it never counts.
-        counted = self._verifier.counted(head) if continues and known is not None else head
-        held = log.take_list(counted, entries, continues=continues)
+        weak = has_weak_history(self._retriever)
+        waits = log.must_wait(entries, continues=continues, weak=weak)
+        # A confirmation that such a list brings along is to be known, so that it never counts.
+        counted = head if known is None or waits else self._verifier.counted(head)
+        held = log.take_list(counted, entries, continues=continues, weak=weak)
         self._took(log, checked, started, whole=True)
-        if not continues:
+        if waits:
+            what = "a list without most of the label" if continues else "another history"
             _log.error(
-                "another history: what it would remove is kept until it is confirmed",
+                f"{what}: what it would remove is kept until it is confirmed",
                 label=log.label, known=known, found=head.cursor, removals_held=held,
             )  # fmt: skip
         return Decision.TAKEN

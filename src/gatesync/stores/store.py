@@ -44,6 +44,7 @@ __all__ = [
     "StoreError",
     "TooOld",
     "count_in_page",
+    "has_weak_history",
     "key_used",
     "outcome_of",
     "read_manifest",
@@ -321,6 +322,15 @@ def count_in_page(sizes: Sequence[int]) -> int:
         if number and total > ATTESTATIONS_BYTES:
             return number
     return len(sizes)
+
+
+def has_weak_history(retriever: Retriever) -> bool:
+    """Whether those who write where this reads could write another history that looks the same.
+
+    An adapter says so by an attribute `weak_history = True`: Git and shared folders do. Lists
+    from there that would remove most of a label wait for an operator (promise 6).
+    """
+    return bool(getattr(retriever, "weak_history", False))
 
 
 async def read_manifest(
