@@ -8,4 +8,4 @@ import propagation
 
 if __name__ == "__main__":
     fleet = [propagation.Variant(1_000), propagation.Variant(1_000, signed=True)]
-    propagation.main("fleet", fleet, rounds=20, processes=4)
+    propagation.main("fleet", fleet, rounds=15, processes=4)

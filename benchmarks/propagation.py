@@ -6,17 +6,18 @@ same bytes into the same kind of database, and raw NATS delivering the same mess
 subscribers, in as many processes, that answer once. `signed`: the publisher signs, and each
 gateway verifies before it deploys.
 
-Beside it: by how much this process, which is the publisher, grew for each gateway that reported
-(its first bytes and its HTTP connections included), and the processor time of publisher, broker
-and gateways for each gateway in a round.
+Beside it: by how much this process, which is the publisher, grew for each gateway that reported,
+from the second process with gateways on (their HTTP connections included), and the processor time
+of publisher, broker and gateways for each gateway in a round.
 """
 
 import argparse
 import asyncio
 import os
 import secrets
-import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -27,11 +28,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 import nats
-import psycopg
 import uvloop
-from sqlalchemy.engine import make_url
 
-from databases import DATABASES, MissingError, database
+from databases import MissingError, database, driver
 from figures import Target, milliseconds, print_figure, print_skipped
 from fleet_workers import LABEL, RAW, RAW_SUBJECT, SIGNER, node, shares, start
 from gatesync.artifacts import canonical
@@ -95,16 +94,18 @@ def main(
     """Measure, and print lines for each variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateways", type=int, nargs="+", help="these, in place of all variants")
-    parser.add_argument("--db", choices=DATABASES, default="sqlite", help="for --gateways")
-    parser.add_argument("--signed", action="store_true", help="for --gateways")
+    parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--signed", action="store_true")
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--size", type=int, default=4_096, help="bytes of an artifact, canonical")
     parser.add_argument("--processes", type=int, default=processes, help="that share the gateways")
     options = parser.parse_args()
     configure_logs(LogFormat.CONSOLE, LogLevel.ERROR)
-    if options.gateways:
-        variants = [Variant(each, options.db, options.signed) for each in options.gateways]
-    for variant in variants:
+    if not options.gateways:
+        for variant in variants:
+            _in_a_process(variant)
+        return
+    for variant in [Variant(each, options.db, options.signed) for each in options.gateways]:
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder,
@@ -113,6 +114,13 @@ def main(
                 uvloop.run(_measure(name, Path(folder), url, variant, options))
         except MissingError as error:
             print_skipped(name, f"publish to {variant.words}", str(error))
+
+
+def _in_a_process(variant: Variant) -> None:
+    """In one of its own, so that memory which another has left is not used again."""
+    more = ["--signed"] if variant.signed else []
+    arguments = ["--gateways", str(variant.gateways), "--db", variant.database, *more]
+    subprocess.run([sys.executable, *sys.argv, *arguments], check=True)
 
 
 async def _measure(
@@ -136,18 +144,22 @@ async def _measure(
         store = await stack.enter_async_context(open_sql_store(url))
         signer = SIGNER if signed else None
         publisher = Publisher(store, hub, "bench", heartbeat=HEARTBEAT, signer=lambda: signer)
-        before = _resident()
         await stack.enter_async_context(running(publisher))
         served, token = await stack.enter_async_context(serving(publisher, folder, HEARTBEAT))
         work = {"url": served, "token": token, "broker": broker.connect_url, "secret": secret}
         work |= {"signed": signed, "heartbeat": HEARTBEAT}
         split = shares(gateways, options.processes)
-        workers = [
-            await start(stack, work | {"kind": "agents", "first": first, "count": count})
-            for first, count in split
-        ]
+        workers: list[int] = []
+        before = _resident()
+        for first, count in split:
+            share = work | {"kind": "agents", "first": first, "count": count}
+            workers.append(await start(stack, share))
+            if len(workers) == 1 and len(split) > 1:
+                # What the first share brings into memory is mostly the publisher's own.
+                await _until(lambda: len(publisher.fleet.nodes()) == split[0][1])
+                before = _resident()
         await _until(lambda: len(publisher.fleet.nodes()) == gateways)
-        grown = _resident() - before
+        grown = (_resident() - before) / max(1, gateways - split[0][1])
         for first, count in split:
             await start(stack, work | {"kind": "answerers", "first": first, "count": count})
         raw = await _raw_limit(stack, broker, folder, url, gateways)
@@ -166,7 +178,7 @@ async def _measure(
                 for who, then, now in zip(costs, before_it, after_it, strict=True):
                     costs[who].append((now - then) * 1000)
     _print(name, variant, options, milliseconds(ours), milliseconds(limit), costs)
-    _print_memory(name, variant, grown)
+    _print_memory(name, variant, grown / 1000)
 
 
 def _print(
@@ -206,28 +218,22 @@ def _print(
     )
 
 
-def _print_memory(name: str, variant: Variant, grown: int) -> None:
+def _print_memory(name: str, variant: Variant, kb_each: float) -> None:
     if variant.gateways < FEW_GATEWAYS:
-        return  # what a first gateway brings into memory is not its own
-    each = round(grown / variant.gateways / 1000, 1)
+        return  # a page of memory is as large as what so few take
+    whole = round(kb_each * variant.gateways, 1)
     series = "signed" if variant.signed else "unsigned"
+    point = {"chart": "memory_by_gateways", "series": series, "x": variant.gateways, "y": whole}
     print_figure(
         name,
         f"publisher's memory for each of {variant.words}",
         gateways=variant.gateways,
         signed=variant.signed,
         unit="kB",
-        value=each,
+        value=round(kb_each, 1),
         target=MEMORY,
-        floor={"kb": each},
-        plots=[
-            {
-                "chart": "memory_by_gateways",
-                "series": series,
-                "x": variant.gateways,
-                "y": round(grown / 1000, 1),
-            }
-        ],
+        floor={"kB": round(kb_each, 1)},
+        plots=[point],
     )
 
 
@@ -304,20 +310,13 @@ async def _raw_limit(
 
 def _committing(stack: AsyncExitStack, folder: Path, url: str) -> Callable[[bytes], Any]:
     """What inserts a row with the bare driver, durably."""
-    database: Any
-    if url.startswith("sqlite"):
-        database = sqlite3.connect(folder / "raw.db", isolation_level=None)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("CREATE TABLE raw (id INTEGER PRIMARY KEY, artifact BLOB)")
-        insert = "INSERT INTO raw (artifact) VALUES (?)"
-    else:
-        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        database = psycopg.connect(plain, autocommit=True)
-        database.execute("CREATE TABLE raw (id SERIAL PRIMARY KEY, artifact BYTEA)")
-        insert = "INSERT INTO raw (artifact) VALUES (%s)"
-    stack.callback(database.close)
-    return lambda content: database.execute(insert, (content,))
+    lite = url.startswith("sqlite")
+    run, close = driver(f"sqlite:///{folder}/raw.db" if lite else url)
+    stack.callback(close)
+    key, kind = ("INTEGER", "BLOB") if lite else ("SERIAL", "BYTEA")
+    run(f"CREATE TABLE raw (id {key} PRIMARY KEY, artifact {kind})")
+    insert = f"INSERT INTO raw (artifact) VALUES ({'?' if lite else '%s'})"
+    return lambda content: run(insert, (content,))
 
 
 def _message(artifact: Any, revision: int) -> bytes:

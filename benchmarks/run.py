@@ -56,7 +56,7 @@ SHORT = ("--rounds", "1")
 
 BENCHMARKS = (
     Benchmark("propagation", 150, quick=("--gateways", "2", "--rounds", "3")),
-    Benchmark("fleet", 150),
+    Benchmark("fleet", 180),
     Benchmark("against_opal", 240),
     Benchmark("against_etcd", 60, quick=("--watchers", "2", "--rounds", "3")),
     Benchmark("against_lsyncd", 90, quick=("--targets", "1", *SHORT)),
