@@ -112,7 +112,7 @@ class WorkerSync:
         if head is not None and _proves(head, part) and not is_due and not waits:
             return await self._in_step(head, part, asked)
         async with self._slots:
-            standing = await self._standing(head) if has_folder else Standing({}, ())
+            standing = await self._standing(head, part) if has_folder else Standing({}, ())
             comparison = None
             if has_folder and part.files and (is_due or standing.vouched is None):
                 comparison = await self._rsync.compare(self.worker, target.stage.source)
@@ -127,7 +127,7 @@ class WorkerSync:
         """Nothing to bring. That the source has gone on elsewhere is noted in the head."""
         done = Brought()
         if head.held:
-            standing = await self._standing(head)
+            standing = await self._standing(head, part)
             done.held = tuple(sorted(each for m in standing.manifests for each in m.held))
         if head.revision != part.revision and not asked.dry_run:
             await self._note(msgspec.structs.replace(head, revision=part.revision))
@@ -150,6 +150,16 @@ class WorkerSync:
             done.offered, done.repaired = _sorted(planned.offered, planned.repaired)
             if planned.offered or planned.removed:
                 done.result = Result.PLANNED
+            return done
+        compared = self._now() if comparison is not None or head is None else head.compared
+        if (
+            head is not None
+            and _proves(head, part)
+            and not (planned.offered or planned.removed)
+            and len(planned.held) == head.held
+        ):
+            new = msgspec.structs.replace(head, revision=part.revision, compared=compared)
+            await self._note(new)
             return done
         missing = await target.stage.add_files(planned.offered)
         # What the source has no longer as its manifest says stays as it is on the worker.
@@ -175,7 +185,7 @@ class WorkerSync:
             digest=digest_of_files(document.manifest.files) if left_out else part.digest,
             manifest=document.sha256,
             held=len(planned.held),
-            compared=self._now() if comparison is not None or head is None else head.compared,
+            compared=compared,
         )
         if head is not None and not (offered or planned.removed) and _is_same(head, new):
             await self._note(msgspec.structs.replace(new, manifest=head.manifest))
@@ -243,7 +253,10 @@ class WorkerSync:
         except FormatError as error:
             raise WorkerError(f"{error}; a newer gatesync keeps this worker") from None
 
-    async def _standing(self, head: Head | None) -> Standing:
+    async def _standing(self, head: Head | None, part: Part) -> Standing:
+        if head is not None and _proves(head, part) and not head.held:
+            manifest = WorkerManifest(part.epoch, head.revision, tuple(part.files.values()))
+            return Standing(part.files, (manifest,))  # without asking for what we know
         if head is not None and head.state is not State.CHANGING:
             standing = self._remembered.get(head.manifest) or await self._vouched(head)
             if standing is not None:
