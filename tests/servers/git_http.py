@@ -44,7 +44,7 @@ class Fault(Enum):
 
 
 class Asked(NamedTuple):
-    """A request that came, and whether it was answered in order."""
+    """A request that came, and whether it is answered as it should be."""
 
     method: str
     path: str  # with the query
@@ -141,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
             body.seek(0)
             begin = body.read(BEGIN_BYTES).decode("latin-1")
             fault = self.server.takes_fault(f"{self.path}\n{begin}")
+            good = fault is None and self._is_let_in()
+            self.server.asked.append(Asked(self.command, self.path, good))
             if fault is Fault.HANG:
                 self.server.hang()
                 self.close_connection = True
@@ -152,10 +154,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._say(401, {"WWW-Authenticate": 'Basic realm="apis"'})
             else:
                 self._run(body, fault)
-                good = fault is None
-                self.server.asked.append(Asked(self.command, self.path, good))
-                return
-        self.server.asked.append(Asked(self.command, self.path, good=False))
 
     def _is_let_in(self) -> bool:
         if self.server.login is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gatesync.stores.git_source import GitSource
+from gatesync.stores.git_trouble import without_trace
 from gatesync.stores.git_url import Remote
 from gatesync.stores.store import StoreError
 
@@ -106,7 +107,7 @@ class GitCommand:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         if process.returncode:
-            text = told.decode(errors="replace")
+            text = without_trace(told.decode(errors="replace"))
             raise GitError(text or f"git {arguments[0]} ended with status {process.returncode}")
         return out
 
@@ -169,6 +170,10 @@ def _environment(source: GitSource, remote: Remote, home: Path) -> dict[str, str
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_SSH_COMMAND": _ssh(source),
         "GIT_SSH_VARIANT": "ssh",
+        # When to come back (Retry-After) git tells nowhere else; logins are not shown in it.
+        "GIT_TRACE_CURL": "2" if remote.site else "0",
+        "GIT_TRACE_CURL_NO_DATA": "1",
+        "GIT_TRACE_REDACT": "1",
         "GATESYNC_GIT_USERNAME": remote.username,
         "GATESYNC_GIT_PASSWORD": remote.password.reveal() if remote.password else "",
     }
@@ -200,7 +205,13 @@ def _configuration(source: GitSource, remote: Remote) -> str:
     A local server of a `file://` URL reads it too: what it acknowledges is on its disk then.
     """
     sections: dict[str, dict[str, str]] = {
-        "core": {"hooksPath": "/dev/null", "fsync": "all", "symlinks": "false"},
+        "core": {
+            "hooksPath": "/dev/null",
+            "fsync": "all",
+            "symlinks": "false",
+            "compression": "1",  # artifacts are small; a large one is not to hold up the others
+            "bigFileThreshold": "1m",
+        },
         "gc": {"auto": "0"},
         "maintenance": {"auto": "false"},
         "advice": {"detachedHead": "false"},

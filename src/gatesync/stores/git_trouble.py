@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["explain", "is_damage", "is_outrun", "retry_after"]
+__all__ = ["explain", "is_damage", "is_outrun", "retry_after", "without_trace"]
 
 # What git said: what a person is told. The first that matches counts.
 _KNOWN: Final = {
@@ -48,6 +48,7 @@ _KNOWN: Final = {
     r"no such file or directory|not a git repository": "there is no repository there; check url",
 }
 _RETRY_AFTER: Final = re.compile(r"retry[- ]after:? *(\d+)", re.I)
+_TRACED: Final = re.compile(r"[\d:.]+ http\.c:\d+ .*?(?:<= Recv header: (?P<header>.*))?$")
 _OUTRUN: Final = re.compile(
     r"non-fast-forward|fetch first|\(stale info\)|cannot lock ref|failed to update ref"
     r"|incorrect old value|reference already exists",
@@ -80,6 +81,19 @@ def retry_after(told: str) -> float | None:
     """How many seconds the server asks to be left alone, where git shows that."""
     found = _RETRY_AFTER.search(told)
     return float(found[1]) if found else None
+
+
+def without_trace(told: str) -> str:
+    """What git said without the trace of its HTTP, of which the last Retry-After is kept."""
+    own, wait = [], ""
+    for line in told.splitlines():
+        if not (traced := _TRACED.match(line)):
+            own.append(line)
+        elif (header := traced["header"] or "").startswith("HTTP/"):  # another answer
+            wait = ""
+        elif retry_after(header) is not None:
+            wait = header.strip()
+    return "\n".join([wait, *own] if wait else own)
 
 
 def is_outrun(told: str) -> bool:
