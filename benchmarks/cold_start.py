@@ -1,95 +1,255 @@
-"""A gateway starts with 10,000 artifacts: from its own disk and over HTTP, seconds and peak memory.
+"""A gateway starts with 10,000 and 100,000 artifacts: from PostgreSQL, over HTTP, from its cache.
 
-Real processes. Over HTTP the node's folder is empty, and a publisher on SQLite is up; from the
-cache nobody else is. The clock runs from the start of the process until it tells its service
-manager that it is ready, which is when everything in its first lists is deployed. `empty` is the
-same with a label that holds nothing, in turn: Python and the libraries. The ratio is without that.
+Real processes. `database`: the gateway reads PostgreSQL itself. `http`: its folder is empty, and a
+publisher on that PostgreSQL is up. `cache`: from its own disk; the publisher is stopped. The clock
+runs from the start of the process until it tells its service manager that it is ready, which is
+when everything in its first lists is deployed. An `empty` start, in turn with the others, has a
+label that holds nothing: Python and the libraries. The ratio is without that.
 
-The limit, in the same run: read the same bytes with Python's own sqlite3 from the file that the
-cache is, the entries decoded with msgspec and nothing verified.
+The limit, in the same run: the raw driver reads the same rows as objects, and nothing is verified.
+For `database` and `http` psycopg with binary results; for `cache` Python's own sqlite3 from the
+file that the cache is, its entries decoded.
 """
 
 import argparse
+import asyncio
 import sqlite3
+import statistics
+import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from databases import MissingError, database, driver
+from figures import Target, print_figure, print_skipped
+from filling import fill
 from gatesync.artifacts.changes import Entry
-from parts import free_port, print_result, publish_all, role, wait_until
-from starting import EMPTY, LABEL, Node, Start, median_start, node_token
+from gatesync.stores.sql import open_sql_store
+from parts import GATESYNC, free_port, role, wait_until
+from starting import EMPTY, Node, Start, median_start
+
+WAYS = ("database", "http", "cache")
+_WHY = (
+    "The floor is the processor time of the gateway alone, without that of an empty start, over "
+    "the limit: each digest, the label's digest, the engine's entries, and the disk's copy."
+)
+RATIO = Target("ratio", at_most=2.0, why=_WHY)
+LINEAR = Target(
+    "value", at_most=1.25, why="Memory grows with the label, and what is swept and paged with it."
+)
+MEMORY_WHY = "What is served, what is on its way into the cache, and what was just received."
+FIXED_MB, TIMES_BYTES = 110.0, 2.0
+JUDGED = 10_000  # from here on; fewer are for the picture
+MANY = 100_000  # are started twice
 
 
 def main() -> None:
-    """Measure, and print one line for each of the two ways."""
+    """Measure, and print lines for each way and number."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--artifacts", type=int, default=10_000)
+    parser.add_argument("--artifacts", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is told")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is told")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
-        measured = _measure(Path(folder), options)
-    limit = measured.pop("limit").seconds
-    for way in ("http", "cache"):
-        start, empty = measured[way], measured[f"{way} empty"]
-        print_result(
-            "cold_start",
-            way=way,
-            n=options.artifacts,
-            bytes=options.size,
-            rounds=options.rounds,
-            megabytes=round(options.artifacts * options.size / 1e6, 1),
-            start=_rounded(start),
-            empty=_rounded(empty),
-            limit_seconds=round(limit, 3),
-            ratio=round((start.seconds - empty.seconds) / limit, 1),
-            cpu_ratio=round((start.cpu_seconds - empty.cpu_seconds) / limit, 1),
-        )
+    name = "postgresql"
+    try:
+        with database(name) as url, tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
+            _measure_all(Path(folder), url, options)
+    except MissingError as error:
+        print_skipped("cold_start", "a gateway's start", str(error))
+
+
+def _measure_all(folder: Path, url: str, options: argparse.Namespace) -> None:
+    counts: Sequence[int] = options.artifacts
+    asyncio.run(_fill(url, counts, options.size))
+    port = free_port()
+    served = f"http://127.0.0.1:{port}"
+    control = folder / "control.toml"
+    control.write_text(
+        f"[gatesync]\ndata = 'control'\n[apim.event_hub]\nenable = false\n"
+        f"[gatesync.publisher]\nlisten = '127.0.0.1:{port}'\n{_database_section(url)}"
+    )
+    measured: dict[tuple[int, str], list[Start]] = {}
+    limits: dict[tuple[int, str], list[float]] = {}
+    with role("publisher", control, folder / "publisher.log"):
+        wait_until(f"{served}/health/ready")
+        nodes = _Nodes(folder, _token(control, counts), served, url)
+        for count in counts:
+            for number in range(_rounds(count, options)):
+                for way in ("database", "http"):
+                    measured.setdefault((count, way), []).append(nodes.start(way, count, number))
+                    measured.setdefault((0, way), []).append(nodes.start(way, 0, (count, number)))
+                read = _read_rows(url, _label(count), count)
+                limits.setdefault((count, "database"), []).append(read)
+                limits.setdefault((count, "http"), []).append(read)
+    for count in counts:
+        for _ in range(_rounds(count, options)):
+            node = nodes.last("http", count)
+            measured.setdefault((count, "cache"), []).append(node.start(count))
+            measured.setdefault((0, "cache"), []).append(nodes.last("http", 0).start(0))
+            read = _read_cache(node.data / "cache" / "cache.db", count)
+            limits.setdefault((count, "cache"), []).append(read)
+    medians = {which: median_start(starts) for which, starts in measured.items()}
+    for way in WAYS:
+        for count in counts:
+            limit = statistics.median(limits[count, way])
+            _print(way, count, medians[count, way], medians[0, way], limit, options)
+        _print_linear(way, counts, medians)
+
+
+class _Nodes:
+    """Gateways, each with a folder of its own."""
+
+    def __init__(self, folder: Path, token: str, served: str, url: str) -> None:
+        self._folder = folder
+        self._token = token
+        self._served = served
+        self._url = url
+        self._last: dict[tuple[str, int], Node] = {}
+
+    def start(self, way: str, count: int, number: object) -> Start:
+        """Start a new one."""
+        more = _database_section(self._url) if way == "database" else ""
+        label = _label(count) if count else EMPTY
+        name = f"{way}-{count}-{number}".replace(" ", "")
+        node = Node(self._folder, name, label, self._token, self._served, more)
+        self._last[way, count] = node
+        return node.start(count)
+
+    def last(self, way: str, count: int) -> Node:
+        """The newest of its kind, with what it has on its disk."""
+        return self._last[way, count]
+
+
+def _label(count: int) -> str:
+    return f"Of{count}"
+
+
+def _database_section(url: str) -> str:
+    return f"[database.sync_runtime_artifacts_db]\nurl = '{url}'\n"
+
+
+async def _fill(url: str, counts: Sequence[int], size: int) -> None:
+    async with open_sql_store(url) as store:
+        for count in counts:
+            await fill(store, _label(count), count, size)
+
+
+def _token(control: Path, counts: Sequence[int]) -> str:
+    labels = [option for each in (EMPTY, *map(_label, counts)) for option in ("--label", each)]
+    create = [GATESYNC, "token", "create", "--role", "node", "--id", "bench", *labels]
+    done = subprocess.check_output([*create, "--config", str(control)], text=True)
+    return done.strip()
+
+
+def _rounds(count: int, options: argparse.Namespace) -> int:
+    rounds: int = options.rounds
+    return min(rounds, 2) if count >= MANY else rounds
+
+
+def _read_rows(url: str, label: str, artifacts: int) -> float:
+    """Seconds in which psycopg reads what a gateway needs, into objects."""
+    run, close = driver(url)
+    statement = "SELECT API_ID, DIGEST, ARTIFACT FROM AM_GW_API_ARTIFACTS WHERE GATEWAY_LABEL = %s"
+    started = time.perf_counter()
+    rows = run(statement, (label,), binary=True).fetchall()
+    seconds = time.perf_counter() - started
+    close()
+    assert len(rows) == artifacts
+    return seconds
+
+
+def _read_cache(path: Path, artifacts: int) -> float:
+    decoder = msgspec.msgpack.Decoder(Entry)
+    started = time.perf_counter()
+    with closing(sqlite3.connect(path)) as cache:
+        entries = [decoder.decode(body) for (body,) in cache.execute("SELECT body FROM entry")]
+        contents = dict(cache.execute("SELECT digest, body FROM content"))
+    seconds = time.perf_counter() - started
+    assert len(entries) == len(contents) == artifacts
+    return seconds
+
+
+def _print(
+    way: str, count: int, start: Start, empty: Start, limit: float, options: argparse.Namespace
+) -> None:
+    net, cpu = start.seconds - empty.seconds, start.cpu_seconds - empty.cpu_seconds
+    net = max(net, 0.001)  # an empty start may take as long as one with a few
+    series = {"database": "from PostgreSQL", "http": "over HTTP", "cache": "from its cache"}[way]
+    of = {"cache": "sqlite3"}.get(way, "psycopg")
+    points = [(series, net)] + ([(f"{of}, the rows", limit)] if way != "http" else [])
+    print_figure(
+        "cold_start",
+        f"start with {count:,} artifacts, {series}",
+        way=way,
+        artifacts=count,
+        bytes=options.size,
+        n=_rounds(count, options),
+        unit="s",
+        value=round(net, 3),
+        whole=_rounded(start),
+        empty=_rounded(empty),
+        limit={"what": f"{of} reads the same rows as objects", "value": round(limit, 3)},
+        ratio=round(net / limit, 2),
+        cpu_ratio=round(cpu / limit, 2),
+        target=RATIO if count >= JUDGED else None,
+        floor={"cpu_ratio": round(cpu / limit, 2)},
+        plots=[
+            {"chart": "cold_start", "series": name, "x": count, "y": round(seconds, 4)}
+            for name, seconds in points
+        ],
+    )
+    megabytes = count * options.size / 1e6
+    most = round(TIMES_BYTES * megabytes + FIXED_MB, 1)
+    target = Target("value", at_most=most, why=MEMORY_WHY)
+    print_figure(
+        "cold_start",
+        f"peak of memory with {count:,} artifacts, {series}",
+        way=way,
+        artifacts=count,
+        bytes=options.size,
+        n=_rounds(count, options),
+        unit="MB",
+        value=round(start.peak_mb, 1),
+        limit={"what": "an empty start, and the bytes", "value": round(empty.peak_mb + megabytes)},
+        target=target if count >= JUDGED else None,
+        floor={"MB": round(empty.peak_mb + megabytes)},
+        plots=[
+            {
+                "chart": "memory_by_artifacts",
+                "series": series,
+                "x": count,
+                "y": round(start.peak_mb, 1),
+            }
+        ],
+    )
+
+
+def _print_linear(
+    way: str, counts: Sequence[int], medians: Mapping[tuple[int, str], Start]
+) -> None:
+    judged = [each for each in counts if each >= JUDGED]
+    if len(judged) < 2:
+        return
+    few, many = judged[0], judged[-1]
+    empty = medians[0, way].seconds
+    each = [(medians[count, way].seconds - empty) / count * 1e6 for count in (few, many)]
+    print_figure(
+        "cold_start",
+        f"linear, {way}: time for each of {many:,} over that for each of {few:,}",
+        way=way,
+        value=round(each[1] / each[0], 2),
+        us_each={f"{few}": round(each[0], 1), f"{many}": round(each[1], 1)},
+        target=LINEAR,
+        floor={"us_each": round(each[0], 1)},
+    )
 
 
 def _rounded(start: Start) -> dict[str, float]:
     return {name: round(value, 3) for name, value in msgspec.structs.asdict(start).items()}
-
-
-def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Start]:
-    """The median of each way."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    control = folder / "control.toml"
-    control.write_text(
-        f"[gatesync]\ndata = 'control'\n[apim.event_hub]\nenable = false\n"
-        f"[gatesync.publisher]\nlisten = '127.0.0.1:{port}'\n"
-    )
-    starts: dict[str, list[Start]] = {}
-    with role("publisher", control, folder / "publisher.log"):
-        wait_until(f"{url}/health/ready")
-        token = node_token(control)
-        publish_all(folder / "control" / "client.toml", LABEL, options.artifacts, options.size)
-        for number in range(options.rounds):
-            full = Node(folder, f"full-{number}", LABEL, token, url)
-            empty = Node(folder, f"empty-{number}", EMPTY, token, url)
-            starts.setdefault("http", []).append(full.start(options.artifacts))
-            starts.setdefault("http empty", []).append(empty.start(0))
-    for _ in range(options.rounds):
-        starts.setdefault("cache", []).append(full.start(options.artifacts))
-        starts.setdefault("cache empty", []).append(empty.start(0))
-        limit = _raw_read(full.data / "cache" / "cache.db", options.artifacts)
-        starts.setdefault("limit", []).append(Start(limit, limit, 0.0))
-    return {way: median_start(measured) for way, measured in starts.items()}
-
-
-def _raw_read(path: Path, artifacts: int) -> float:
-    decoder = msgspec.msgpack.Decoder(Entry)
-    started = time.perf_counter()
-    with closing(sqlite3.connect(path)) as database:
-        entries = [decoder.decode(body) for (body,) in database.execute("SELECT body FROM entry")]
-        contents = dict(database.execute("SELECT digest, body FROM content"))
-    seconds = time.perf_counter() - started
-    assert len(entries) == len(contents) == artifacts
-    return seconds
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def driver(url: str) -> tuple[Callable[..., Any], Callable[[], None]]:
     where |= {"password": parsed.password, "autocommit": True}
     if parsed.get_backend_name() == "postgresql":
         connection = psycopg.connect(dbname=parsed.database, **where)
-        return lambda statement, values=(): connection.execute(statement, values), connection.close
+        return connection.execute, connection.close
     my = pymysql.connect(database=parsed.database, **where)
 
     def run(statement: str, values: Sequence[Any] = ()) -> Any:
