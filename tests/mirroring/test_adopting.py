@@ -419,7 +419,7 @@ async def test_run_tells_its_trouble_and_goes_on(place: Place, tmp_path: Path) -
             raise Enough
 
     with pytest.raises(Enough):
-        await place.adopter.run(wait)
+        await place.adopter.run(1.0, wait)
     assert place.adopter.status.trouble == ""
     assert place.adopter.status.artifacts == 4
     assert waits[0] == place.watched.tree.moment

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from gatesync import __version__
+from gatesync.cli.adopting import share_adopter
 from gatesync.cli.auditing import local_who, recorded
 from gatesync.cli.broker_login import checked_access, reading_again
 from gatesync.cli.broker_users import follow_users, keep_nkeys, open_users
@@ -133,6 +134,7 @@ async def publisher_role(
             signer=keys.signer,
             known_node=registry.node,
         )
+        adopter = share_adopter(settings, saver, publisher.committer.submit, name)
 
         async def ready() -> tuple[bool, dict[str, str]]:
             error = publisher.announcer.store_error
@@ -147,6 +149,8 @@ async def publisher_role(
                 said["environments"] = f"{answer} of {len(environments)} answer"
             if unserved := not_served(saver):  # told; all else is served
                 said["not_served"] = unserved
+            if adopter is not None:  # told; what was taken over before is served
+                said["adopted"] = adopter.said()
             said["signing"] = keys.trouble or keys.name
             if audit is not None:
                 said["audit"] = audit.trouble or "good"
@@ -173,6 +177,8 @@ async def publisher_role(
             listening(url)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(publisher.run(), name="publisher")
+                if adopter is not None:
+                    tasks.create_task(adopter.run(), name="adopt")
                 tasks.create_task(keep_nkeys(tokens_path(settings), registry), name="nkeys")
 
 
@@ -267,8 +273,8 @@ def environments_of(settings: Settings) -> list[Environment]:
 
 
 def _for_strangers(said: dict[str, str]) -> dict[str, str]:
-    """Without the names of artifacts."""
-    return {name: text for name, text in said.items() if name != "not_served"}
+    """Without the names of artifacts and files."""
+    return {name: text for name, text in said.items() if name not in {"not_served", "adopted"}}
 
 
 def _audited(app: Any, audit: AuditLog | None) -> Any:

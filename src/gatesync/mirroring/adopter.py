@@ -7,6 +7,7 @@ What is refused, in the tree or by a label, is told; the rest goes on. The publi
 committing is handed in: it signs, announces and answers as for any publish.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ from gatesync.stores.store import Refused, SaveOutcome, Saver, StoreError, read_
 __all__ = ["Adopter", "AdopterStatus", "Commit", "Stamp"]
 
 SET_BYTES: Final = 32 * 1024 * 1024  # of files in one change set, which is held in memory
-POLL_SECONDS: Final = 5.0
+REST: Final = 4.0  # times as long as a look took: that is a fifth of the file system's time
 TOLD: Final = 20  # problems that are logged one by one
 
 Commit: TypeAlias = Callable[[SaveRequest], Awaitable[SaveOutcome | Refused]]
@@ -129,18 +130,21 @@ class Adopter:
         self._granted = False  # somebody has said that what waits is meant
         self._word: dict[str, str] | None = None  # the confirmations that there were before
 
-    async def run(self, wait: Callable[[float], Awaitable[object]]) -> None:
-        """Step after step until cancelled; between them `wait` is awaited, with seconds."""
+    async def run(self, every: float, wait: Callable[[float], Awaitable[object]]) -> None:
+        """Step after step until cancelled; between them `wait` is awaited, with seconds.
+
+        Seldomer than `every` so many seconds where a look takes its time.
+        """
+        steady = asyncio.get_running_loop().time
         while True:
-            seconds = POLL_SECONDS
+            began = steady()
+            restless = False
             try:
-                settled = await self.step()
+                restless = bool((await self.step()).restless)
             except (SourceGoneError, StoreError, OSError) as error:
                 self._tell(msgspec.structs.replace(self.status, trouble=str(error)))
-            else:
-                if settled.restless:
-                    seconds = self._tree.moment
-            await wait(seconds)
+            rest = max(every, REST * (steady() - began))
+            await wait(self._tree.moment if restless else rest)
 
     async def step(self) -> Settled:
         """Look once, and take over what has settled.
