@@ -46,7 +46,7 @@ def test_ssh_understands_the_file(tmp_path: Path, key: Path) -> None:
         first, second = told(config, HOST), told(config, OTHER)
         assert (first["hostname"], first["user"], first["port"]) == ("192.168.1.1", "ubuntu", "22")
         assert (second["hostname"], second["port"]) == ("fe80::1%eth0", "2222")
-        assert first["identityfile"] == str(key)
+        assert (first["identityfile"], first["identitiesonly"]) == (str(key), "yes")
         assert first["userknownhostsfile"] == str(known)
         assert first["stricthostkeychecking"] == "accept-new"
         assert first["batchmode"] == "yes"
@@ -61,6 +61,7 @@ def test_hosts_that_were_never_seen_can_be_refused(tmp_path: Path) -> None:
     with ControlFolder(tmp_path) as folder:
         config = SshConfig(SshSettings(strict_host_keys=True), folder, [HOST])
         assert told(config, HOST)["stricthostkeychecking"] == "true"
+        assert told(config, HOST)["identitiesonly"] == "no"  # an agent may have several
 
 
 def test_a_file_of_the_users_own_comes_after_ours(tmp_path: Path) -> None:

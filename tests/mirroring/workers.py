@@ -24,7 +24,7 @@ SERVER: Final = "deployment/server"
 CONFIGS: Final = f"{SERVER}/synapse-configs/default"
 API: Final = f"{CONFIGS}/api/menu.xml"
 SEQUENCE: Final = f"{CONFIGS}/sequences/menu--In.xml"
-QUOTED: Final = f'{CONFIGS}/api/it\'s a "menu" of $HOME.xml'
+QUOTED: Final = f'{CONFIGS}/api/it\'s é a "menü" of $HOME.xml'
 TENANT: Final = "tenants/1/synapse-configs/default/api/orders.xml"
 FILES: Final = {
     # Few kinds: each is a run of rsync.

@@ -64,8 +64,9 @@ async def run(command: Sequence[str], *, stdin: bytes, seconds: float) -> Ended:
 
 async def end_group(process: asyncio.subprocess.Process) -> None:
     """Kill it, if it has not ended, and whatever it started; returns when it is gone."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None:  # else the number may be another's by now
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 

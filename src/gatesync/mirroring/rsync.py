@@ -1,8 +1,8 @@
 """Real rsync, run for one worker: to bring and remove named files, and to compare everything.
 
 What rsync is told to touch is always a list of names, given on its standard input with a zero byte
-after each; the worker's folder travels by rsync's own protocol (`--secluded-args`), so that no
-shell on either side sees a path.
+after each; the worker's folder travels by rsync's own protocol (`-s`, which newer rsyncs call
+`--secluded-args`), so that no shell on either side sees a path. Both need rsync 3.1 or newer.
 """
 
 import re
@@ -36,7 +36,7 @@ _WORDS: Final = {
     35: "no connection in time",
     126: "rsync cannot be run on the worker",
     127: "there is no rsync on the worker; install it there",
-    255: "ssh could not connect",
+    255: "ssh could not connect, or lost the connection",
 }
 _VANISHED: Final = 24
 _PARTLY: Final = 23
@@ -88,7 +88,7 @@ class Rsync:
         self._config = config
         self._seconds = seconds
         self._always = (
-            *("rsync", "--secluded-args", "--safe-links", "--perms", "--stats"),
+            *("rsync", "-s", "--safe-links", "--perms", "--stats"),
             *("--no-human-readable", "--out-format=%i %n", "--rsh", config.remote_shell()),
             *("--timeout", str(max(1, round(silence_seconds)))),
             *(() if bandwidth is None else ("--bwlimit", check_bandwidth(bandwidth))),
@@ -125,7 +125,7 @@ class Rsync:
         ended = await self._run(
             (
                 *("--recursive", "--checksum", "--delete", "--dry-run", "-ii"),
-                *(f"--exclude=/{WORKER_FOLDER}", "--", f"{source}/", self._destination(worker)),
+                *(f"--exclude={WORKER_FOLDER}", "--", f"{source}/", self._destination(worker)),
             ),
             b"",
         )

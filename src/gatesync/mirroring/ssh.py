@@ -31,7 +31,6 @@ _CONFIG: Final = """\
 {hosts}
 Host *
   BatchMode yes
-  IdentitiesOnly yes
 {identity}  StrictHostKeyChecking {checking}
 {known_hosts}  UpdateHostKeys no
   PreferredAuthentications publickey
@@ -174,7 +173,7 @@ class SshConfig:
         )
         return _CONFIG.format(
             hosts=hosts,
-            identity=_file_line("IdentityFile", settings.identity_file),
+            identity=_file_line("IdentityFile", settings.identity_file, "  IdentitiesOnly yes\n"),
             checking="yes" if settings.strict_host_keys else "accept-new",
             known_hosts=_file_line("UserKnownHostsFile", settings.known_hosts),
             connect_seconds=settings.connect_seconds,

@@ -174,4 +174,4 @@ def _decode(data: bytes, kind: type[_Document]) -> _Document | None:
 
 
 def _is_ours(path: str) -> bool:
-    return path == WORKER_FOLDER or path.startswith(f"{WORKER_FOLDER}/")
+    return WORKER_FOLDER in path.split("/")  # also of a worker's folder below this one

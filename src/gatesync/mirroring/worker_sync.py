@@ -106,7 +106,8 @@ class WorkerSync:
         """
         part = target.part
         has_folder, head = await self._head()
-        is_due = head is None or self._now() - head.compared >= asked.compare_every
+        # A comparison in the future is one by a clock that was wrong.
+        is_due = head is None or not 0 <= self._now() - head.compared < asked.compare_every
         is_due |= asked.mirror and asked.confirmed
         waits = head is not None and head.held > 0 and asked.confirmed
         if head is not None and _proves(head, part) and not is_due and not waits:
