@@ -6,7 +6,7 @@ import pytest
 
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.tree import Tree
-from gatesync.mirroring import checking
+from gatesync.mirroring import checking, source_tree
 from gatesync.mirroring.scanning import SourceGoneError
 from gatesync.mirroring.source_manifest import SourceManifest
 from tests.mirroring.trees import (
@@ -293,6 +293,26 @@ def test_the_next_process_knows_what_was_refused(watched: Watched) -> None:
     watched.opened()
     assert said(watched)[0].startswith(f"{AUDIT}:1: not well-formed")
     assert AUDIT in watched.paths()
+
+
+def test_what_cannot_be_recorded_is_not_told_until_it_can(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a crash would give one revision to two different trees."""
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    watched.write(AUDIT, sequence("audit", "<log/>"))
+    with monkeypatch.context() as patch:
+        patch.setattr(source_tree, "write_private_file", full)
+        watched.look()
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                watched.look()
+    assert manifest(watched).revision == 2
+    watched.opened()
+    assert manifest(watched).revision == 2
 
 
 def test_a_record_that_is_damaged_is_refused_by_name(watched: Watched) -> None:

@@ -86,7 +86,7 @@ class Watched:
 
     def look(self, **more: Any) -> Settled:
         """One look, a moment after the one before."""
-        self.clock.now += MOMENT
+        self.clock.now += MOMENT + 0.001  # seconds are no whole numbers
         return self.tree.look(**more)
 
     def settle(self) -> Settled:

@@ -134,6 +134,7 @@ class SourceTree:
         self._taken: Mapping[str, ScannedFile] = known.taken if known else {}
         self._checked: Checked | None = None
         self._recorded: tuple[object, ...] = ()
+        self._told: Checked | None = None  # what the manifest says
         self._frozen: frozenset[str] = frozenset()
         self._vanished = Vanished(frozenset(known.waiting if known else ()), "")
         self._confirmed: frozenset[str] = frozenset()
@@ -171,14 +172,14 @@ class SourceTree:
             if not quiet.files:
                 return Settled(None, scan.problems, restless=quiet.restless)
         self._taken = quiet.files
-        last, checked = self._checked, self._check(scan, quiet)
+        checked = self._check(scan, quiet)
         manifest = self._manifest
-        if checked is not last or manifest is None:
+        if checked is not self._told or manifest is None:
             manifest = self._next(checked)
         state = (manifest.revision, self._checker.unchecked, self._vanished.paths)
         if state != self._recorded:
             self._write(manifest)
-        self._manifest, self._recorded = manifest, state
+        self._manifest, self._recorded, self._told = manifest, state, checked
         return Settled(
             manifest,
             (*scan.problems, *checked.problems),
