@@ -115,6 +115,11 @@ async def test_a_pass_that_ends_at_any_step_is_made_good_by_the_next(
             outcomes = await opened.run_pass(source.manifest())
         assert [outcome.why for outcome in outcomes] == names
         workers.assert_true()
+        half = workers.files(names.index("after bring 1"))  # what others need, and no more
+        assert f"{CONFIGS}/endpoints/new.xml" in half
+        assert (half[API], added in half, SEQUENCE in half) == (FILES[API], False, True)
+        half = workers.files(names.index("before remove 1"))
+        assert (half[API], SEQUENCE in half) == ("<api new='1'/>", True)
         states = {name: workers.head(number).state for number, name in enumerate(names)}
         assert {name for name, state in states.items() if state is not State.CHANGING} == {
             "before begin",

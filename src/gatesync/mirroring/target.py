@@ -1,6 +1,6 @@
 """What workers of one kind are to have at a revision, cut and written once for all of them."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -62,7 +62,7 @@ class Target:
         held: Iterable[str] = (),
         unsure: Iterable[str] = (),
         going: Iterable[str] = (),
-        instead: Sequence[SourceFile] = (),
+        instead: Iterable[SourceFile] = (),
         without: Iterable[str] = (),
     ) -> Document:
         """The manifest of a worker that has it, but for what is said.
@@ -71,10 +71,11 @@ class Target:
         """
         left = frozenset(without)
         lists = (tuple(sorted(held)), tuple(sorted(unsure)), tuple(sorted(going)))
-        key = (lists, left, tuple(instead))
+        others = tuple(sorted(instead, key=lambda file: file.path))
+        key = (lists, left, others)
         if key not in self._documents:
             files = [file for path, file in self.part.files.items() if path not in left]
-            files = sorted((*files, *instead), key=lambda file: file.path)
+            files = sorted((*files, *others), key=lambda file: file.path)
             manifest = WorkerManifest(self.part.epoch, self.part.revision, tuple(files), *lists)
             data = manifest.to_json()
             self._documents[key] = Document(manifest, data, sha256_of(data))
@@ -92,7 +93,9 @@ class Remembered:
         return self._standings.get(sha256)
 
     def put(self, sha256: str, manifest: WorkerManifest) -> Standing:
-        """What a worker has whose head vouches for this manifest."""
+        """What a worker has whose head vouches for this manifest; it is remembered."""
+        if sha256 in self._standings:
+            return self._standings[sha256]
         while len(self._standings) >= REMEMBERED:
             del self._standings[next(iter(self._standings))]
         # What was going when it was made is gone.

@@ -12,7 +12,7 @@ and what was gatesync's before or came on the way stands in one of the two manif
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -143,44 +143,25 @@ class WorkerSync:
         planned: Plan,
         asked: Asked,
     ) -> Brought:
-        part, vouched = target.part, standing.vouched or {}
+        part = target.part
         done = Brought(compared=comparison is not None)
         done.held = tuple(sorted(planned.held | planned.foreign))
         done.removed = tuple(sorted(planned.removed))
+        is_nothing = not (planned.offered or planned.removed)
         if asked.dry_run:
             done.offered, done.repaired = _sorted(planned.offered, planned.repaired)
-            if planned.offered or planned.removed:
-                done.result = Result.PLANNED
+            done.result = Result.IN_STEP if is_nothing else Result.PLANNED
             return done
         compared = self._now() if comparison is not None or head is None else head.compared
-        if (
-            head is not None
-            and _proves(head, part)
-            and not (planned.offered or planned.removed)
-            and len(planned.held) == head.held
-        ):
+        if head is not None and is_nothing and _proves(head, part, held=len(planned.held)):
             new = msgspec.structs.replace(head, revision=part.revision, compared=compared)
             await self._note(new)
             return done
         missing = await target.stage.add_files(planned.offered)
-        # What the source has no longer as its manifest says stays as it is on the worker.
-        left_out = {path for path in missing if vouched.get(path) != part.files[path]}
         offered = planned.offered - missing
-        done.offered, done.repaired = _sorted(offered, planned.repaired - missing)
-        done.left_out = tuple(sorted(left_out))
-        owned = standing.owned() if left_out or planned.removed else frozenset[str]()
-        document = target.document(
-            held=planned.held,
-            unsure=[p for p in left_out & owned if p not in vouched or comparison is not None],
-            going=planned.removed & owned,
-            instead=[]
-            if comparison is not None
-            else [vouched[p] for p in left_out & vouched.keys()],
-            without=left_out,
-        )
-        state = State.PARTIAL if left_out else State.COMPLETE
+        document, left_out = _next_manifest(target, standing, comparison, planned, missing)
         new = Head(
-            state=state,
+            state=State.PARTIAL if left_out else State.COMPLETE,
             epoch=part.epoch,
             revision=part.revision,
             digest=digest_of_files(document.manifest.files) if left_out else part.digest,
@@ -193,8 +174,9 @@ class WorkerSync:
         else:
             done.bytes_sent = await self._change(target, document, new, offered, planned.removed)
             done.result = Result.BROUGHT
-            if self._remembered.get(document.sha256) is None:
-                self._remembered.put(document.sha256, document.manifest)
+            self._remembered.put(document.sha256, document.manifest)
+        done.offered, done.repaired = _sorted(offered, planned.repaired - missing)
+        done.left_out = tuple(sorted(left_out))
         if left_out:
             done.result = Result.BEHIND
         return done
@@ -305,9 +287,39 @@ class WorkerSync:
         return answer.text
 
 
-def _proves(head: Head, part: Part) -> bool:
-    """Whether a worker with this head has the whole part."""
-    return head.state is State.COMPLETE and head.epoch == part.epoch and head.digest == part.digest
+def _proves(head: Head, part: Part, *, held: int | None = None) -> bool:
+    """Whether a worker with this head has the whole part; with `held`, and so many wait."""
+    return (
+        head.state is State.COMPLETE
+        and (head.epoch, head.digest) == (part.epoch, part.digest)
+        and held in {None, head.held}
+    )
+
+
+def _next_manifest(
+    target: Target,
+    standing: Standing,
+    comparison: Comparison | None,
+    planned: Plan,
+    missing: Collection[str],
+) -> tuple[Document, frozenset[str]]:
+    """The worker's manifest after this pass, and what it lacks.
+
+    What is `missing` in the source stays on the worker as it is, which may be as it should be. Of
+    what a comparison found to differ, nobody can say what it is.
+    """
+    vouched, wanted = standing.vouched or {}, target.part.files
+    left_out = frozenset(path for path in missing if vouched.get(path) != wanted[path])
+    owned = standing.owned() if left_out or planned.removed else frozenset[str]()
+    known = vouched.keys() & left_out if comparison is None else frozenset[str]()
+    document = target.document(
+        held=planned.held,
+        unsure=(left_out & owned) - known,
+        going=planned.removed & owned,
+        instead=[vouched[path] for path in known],
+        without=left_out,
+    )
+    return document, left_out
 
 
 def _is_same(old: Head, new: Head) -> bool:
