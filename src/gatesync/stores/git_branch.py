@@ -125,6 +125,7 @@ class Branch:
         self._reading_turn = asyncio.Lock()
         self._index_turn = asyncio.Lock()
         self._opened = False
+        self._made_anew = False
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self.current: GitLog | None = None
@@ -200,7 +201,8 @@ class Branch:
         else:
             found = StoreError(f"{self.source}: {explain(told) if told else error}")
         if self.trouble is None or str(self.trouble) != str(found):
-            _log.warning("the branch cannot be read", reason=str(found))
+            tell = _log.info if isinstance(found, NoBranchError) else _log.warning
+            tell("the branch cannot be read", reason=str(found))
         wait = min(self.source.poll_seconds, FIRST_WAIT * 2**self._failures)
         self._failures = min(self._failures + 1, 20)
         asked = retry_after(told)
@@ -297,6 +299,8 @@ class Branch:
             try:
                 moved = await self._look()
             except DamagedError as error:
+                if self._made_anew:  # that did not help
+                    raise
                 _log.warning("the clone is made anew", branch=str(self.source), reason=str(error))
                 self._drop()
                 moved = await self._look()
@@ -305,6 +309,7 @@ class Branch:
         if self.trouble is not None:
             _log.info("the branch can be read again", branch=str(self.source))
         self.trouble, self._failures, self._looked_at = None, 0, began
+        self._made_anew = False
         if moved and self.moved is not None:
             self.moved()
         return None
@@ -314,6 +319,7 @@ class Branch:
         self._writing.close()
         self.repository.drop()
         self._opened, self.current, self._seen, self._looked_at = False, None, "", None
+        self._made_anew = True
 
     async def _take(self, tip: str) -> None:
         """Take over everything up to `tip`, as far as it counts."""

@@ -361,11 +361,13 @@ class GitLog:
 
     def _published(self, folder: str) -> Entry | None:
         """What the folder's files make. Raises `ProblemsError`."""
-        files = self.folders.get(folder)
+        files = self.folders.get(folder, ())
+        if not files or not (_is_artifact(files) or folder in self._held):
+            return None  # some other folder of the repository
         place = self._place(folder)
         if isinstance(place, Problem):
             raise ProblemsError([place])
-        return self.sources.entry(place.identity, files) if files else None
+        return self.sources.entry(place.identity, files)
 
     def _renewed_head(self, label: str) -> RenewHead:
         return RenewHead(self.index.heads([label])[label].revision)
@@ -398,10 +400,8 @@ class GitLog:
             place = self._place(folder)
             if isinstance(place, Place):
                 labels.setdefault(place.label, set()).add(folder)
-            elif step.touched[folder]:
-                self._report(folder, [place])
             else:
-                self._report(folder, [])
+                self._report(folder, [place] if _is_artifact(step.touched[folder]) else [])
         for label in sorted(labels, key=str.encode):
             self.describe([label], objects)
             folders = labels[label] | self._unsettled.get(label, set())
@@ -519,6 +519,10 @@ class GitLog:
 
 def _flat(items: Mapping[str, list[Item]], folders: Iterable[str]) -> list[Item]:
     return [item for folder in folders for item in items[folder]]
+
+
+def _is_artifact(files: Files) -> bool:
+    return any(path == FOLDER_FILE for path, _ in files)
 
 
 def _same(before: Entry, after: Entry) -> bool:

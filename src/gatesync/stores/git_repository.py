@@ -3,6 +3,7 @@
 The clone is a cache: what is damaged in it is dropped, and it is cloned anew.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -85,7 +86,7 @@ class Repository:
 
     async def ask(self) -> str:
         """Ask the server where the branch stands; empty where there is none."""
-        answer = await self._command.run("ls-remote", "--", "origin", self._branch)
+        answer = await self._with_server("ls-remote", "--", "origin", self._branch)
         for line in answer.decode().splitlines():
             commit, _, name = line.partition("\t")
             if name == self._branch:
@@ -94,7 +95,7 @@ class Repository:
 
     async def fetch(self) -> str:
         """Fetch the branch; answers with where it stands now. Nothing else moves."""
-        await self._command.run(
+        await self._with_server(
             *("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--refmap="),
             *("--no-recurse-submodules", "--no-auto-maintenance", "--force"),
             *("--", "origin", f"+{self._branch}:{_FETCHED}"),
@@ -157,7 +158,7 @@ class Repository:
     async def push(self, commit: str) -> bool:
         """Push; False where somebody else has pushed before."""
         try:
-            await self._command.run(
+            await self._with_server(
                 *("push", "--progress", "--no-verify", "--no-signed", "--recurse-submodules=no"),
                 *("--", "origin", f"{commit}:{self._branch}"),
             )
@@ -206,6 +207,16 @@ class Repository:
                 raise DamagedError(error.told) from error
             return ""
         return said.decode().strip()
+
+    async def _with_server(self, *arguments: str) -> bytes:
+        try:
+            return await self._command.run(*arguments)
+        except GitError as error:
+            # What the server says of itself, git marks; the rest is about the clone.
+            ours = "".join(re.split(r"(?m)^remote:.*\n?", error.told))
+            if str(self._command.clone) in ours or is_damage(ours):
+                raise DamagedError(error.told) from error
+            raise
 
     async def _local(
         self, *arguments: str, feed: bytes = b"", variables: dict[str, str] | None = None

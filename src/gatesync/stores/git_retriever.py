@@ -63,6 +63,11 @@ class GitRetriever:
         """Have this called after each look that has found something new."""
         self._branch.moved = told
 
+    async def labels(self) -> list[Head]:
+        """Answer with the head of every label that the branch ever had. Raises `StoreError`."""
+        await self._branch.look(self._branch.source.poll_seconds)
+        return await self._branch.ask(lambda index: index.labels())
+
     async def heads(
         self, labels: Collection[str], at_least: Mapping[str, Cursor] | None = None
     ) -> dict[str, Head]:

@@ -82,13 +82,13 @@ class GitStore(GitRetriever):
         except NoBranchError:
             await self._write(self._beginning)
         if self._branch.lost:
-            await self._note_epoch()
+            await self._write(self._nothing)
 
     async def labels(self) -> list[Head]:
         """See `Saver.labels`."""
         await self._branch.look(self._branch.source.poll_seconds)
         if self._branch.lost:
-            await self._note_epoch()
+            await self._write(self._nothing)
         return await self._branch.ask(lambda index: index.labels())
 
     async def save(
@@ -162,6 +162,7 @@ class GitStore(GitRetriever):
         ends = self._clock() + SAVE_SECONDS
         pause = FIRST_PAUSE
         async with self._saving:
+            await self._note_loss()
             while not await self._written(plan):
                 if self._clock() > ends:
                     raise StoreError(
@@ -171,6 +172,7 @@ class GitStore(GitRetriever):
                 await asyncio.sleep(pause * self._random())
                 pause = min(LONGEST_PAUSE, 2 * pause)
                 await self._branch.look()
+                await self._note_loss()
 
     async def _written(self, plan: "Plan") -> bool:
         """Whether that came about; False where others were faster."""
@@ -207,18 +209,21 @@ class GitStore(GitRetriever):
         note = Note(COMMIT_FORMAT, epoch=str(uuid.uuid4()))
         return self._single("Begin the log of gatesync", note)
 
-    async def _note_epoch(self) -> None:
-        """Write down that the history was rewritten, so that all call it the same."""
+    async def _note_loss(self) -> None:
+        """Write down that the history was rewritten, so that all call what follows the same."""
+        while self._branch.lost:
+            if await self._written(self._new_epoch):
+                await self._branch.settle_loss()
+            else:  # another publisher may have done so
+                await self._branch.look()
 
-        async def plan() -> Written:
-            log = self._branch.log
-            if not self._branch.lost:  # another publisher has done so
-                return Written()
-            note = Note(COMMIT_FORMAT, base=log.head, epoch=log.epoch)
-            return self._single("This history was rewritten: a new epoch begins", note)
+    async def _nothing(self) -> Written:
+        return Written()
 
-        await self._write(plan)
-        await self._branch.settle_loss()
+    async def _new_epoch(self) -> Written:
+        log = self._branch.log
+        note = Note(COMMIT_FORMAT, base=log.head, epoch=log.epoch)
+        return self._single("This history was rewritten: a new epoch begins", note)
 
     def _single(self, subject: str, note: Note) -> Written:
         """One commit without files."""

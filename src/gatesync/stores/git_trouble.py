@@ -59,7 +59,8 @@ _DAMAGE: Final = re.compile(
     r"missing (?:blob|tree|commit|object)|not a valid object|invalid object|inflate:|"
     r"packfile \S+ (?:cannot|does not|is|index)|bad tree object|bad revision|unknown revision|"
     r"could not parse|garbage at end|not a git repository|bad config|index file .* is too small|"
-    r"unresolved deltas|did not receive expected object|loose object|bad (?:pack|signature)",
+    r"unresolved deltas|did not (?:receive expected object|send all necessary objects)|"
+    r"loose object|bad (?:pack|signature)",
     re.I,
 )
 _NOISE: Final = re.compile(

@@ -37,6 +37,7 @@ def made_repository(folder: Path) -> str:
     folder.mkdir(parents=True)
     git(folder, "init", "--quiet", "--bare", "--initial-branch=main")
     git(folder, "config", "gc.auto", "0")
+    git(folder, "config", "receive.denyDeleteCurrent", "ignore")
     return folder.as_uri()
 
 
