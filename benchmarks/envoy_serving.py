@@ -27,18 +27,33 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from figures import Peer, Target, milliseconds, print_figure
 from gatesync.artifacts import canonical
 from gatesync.artifacts.model import SUPER_TENANT, Artifact, Identity, Part
 from gatesync.artifacts.synapse import SYNAPSE_NAMESPACE
-from gatesync.cli.session import Target, call
+from gatesync.cli.session import Target as Publishers
+from gatesync.cli.session import call
 from gatesync.config import Secret
 from gatesync.engines.envoy.process import find_envoy
 from gatesync.publisher.requests import ChangeAnswer
 from gatesync.web.client import HttpClient
-from parts import GATESYNC, cpu_seconds, free_port, print_result, quantiles, role, wait_until
+from parts import GATESYNC, cpu_seconds, free_port, role, wait_until
 
 LABEL = "Default"
-SERVED_MS, RPS_RATIO = 10.0, 0.9
+SERVED = Target("p50", at_most=10.0, why="Commit, event, translation, and Envoy's own update.")
+RATE = Target(
+    "ratio",
+    at_least=0.9,
+    why="Each request costs an early header, a scope and a route of its own; the floor is what it "
+    "takes of a core, here and there.",
+)
+STATIC = Peer(
+    "a static Envoy",
+    settings={
+        "routes": "one for each API, path_separated_prefix and prefix_rewrite, one cluster",
+        "arguments": "--concurrency 1 --disable-hot-restart, as ours",
+    },
+)
 PUBLISHED_AT_ONCE = 500
 CONNECTIONS = 32
 SECONDS_MOST = 300.0
@@ -55,7 +70,7 @@ def main() -> None:
     for count in options.apis:
         with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
             figures = _measure(Path(folder), count, options)
-        print_result("envoy_serving", n=count, **figures)
+        _print(count, figures, options)
 
 
 def api_of(number: int, upstream: int, edit: int = 0) -> bytes:
@@ -128,7 +143,7 @@ def _measure(folder: Path, count: int, options: argparse.Namespace) -> dict[str,
         wait_until(f"{gateway}/health/ready", SECONDS_MOST)
         envoy_pid = int((folder / "gateway" / "envoy" / "envoy.pid").read_text())
         memory = {"agent_mb": _resident_mb(process.pid), "envoy_mb": _resident_mb(envoy_pid)}
-        served = quantiles(
+        served = milliseconds(
             [
                 _publish_to_served(client, envoy, number * 7919 % count, upstream, number + 1)
                 for number in range(options.publishes)
@@ -139,15 +154,40 @@ def _measure(folder: Path, count: int, options: argparse.Namespace) -> dict[str,
             static = stack.enter_context(_static_envoy(folder, count, upstream))
             for which, number in (("first", 0), ("last", count - 1)):
                 rates[which] = _rates((envoy, envoy_pid), static, path_of(number), options)
-    met = served["p50"] < SERVED_MS and all(each["ratio"] >= RPS_RATIO for each in rates.values())
-    return {
-        "publish_to_served_ms": served,
-        "start_seconds": round(start_seconds, 2),
-        **memory,
-        "requests_per_second": rates,
-        "target": {"publish_to_served_p50_ms": SERVED_MS, "ratio_to_static": RPS_RATIO},
-        "met": met,
-    }
+    return {"served": served, "start_seconds": start_seconds, **memory, "rates": rates}
+
+
+def _print(count: int, figures: dict[str, Any], options: argparse.Namespace) -> None:
+    print_figure(
+        "envoy_serving",
+        f"publish until Envoy serves it, {count:,} APIs",
+        apis=count,
+        **figures["served"],
+        start_seconds=round(figures["start_seconds"], 2),
+        agent_mb=figures["agent_mb"],
+        envoy_mb=figures["envoy_mb"],
+        target=SERVED,
+        floor={"p50": figures["served"]["p50"]},
+    )
+    for which, rate in figures["rates"].items():
+        print_figure(
+            "envoy_serving",
+            f"requests a second to the {which} of {count:,} APIs",
+            apis=count,
+            n=options.rounds,
+            unit="a second",
+            value=rate["envoy"],
+            cpu_us=rate["cpu_us"],
+            limit={
+                "what": f"a static Envoy with {count:,} routes",
+                "unit": "a second",
+                "value": rate["static"],
+            },
+            ratio=rate["ratio"],
+            target=RATE,
+            floor={"cpu_us": rate["cpu_us"]},
+            peer=STATIC,
+        )
 
 
 def _publish_all(client: dict[str, Any], count: int, upstream: int) -> None:
@@ -157,7 +197,7 @@ def _publish_all(client: dict[str, Any], count: int, upstream: int) -> None:
             items = [{"artifact": json.loads(api_of(each, upstream))} for each in numbers]
             await http.post("/v1/changes", {"labels": [LABEL], "publish": items}, ChangeAnswer)
 
-    call(Target((client["publisher"],), Secret(client["token"])), work)
+    call(Publishers((client["publisher"],), Secret(client["token"])), work)
 
 
 def _publish_to_served(

@@ -65,7 +65,7 @@ BENCHMARKS = (
     Benchmark("cold_start", 300, quick=(*FEW, *SHORT)),
     Benchmark("starting_together", 120, quick=(*FEW, *SHORT, "--gateways", "3")),
     Benchmark("catching_up", 120, quick=(*FEW, "--db", "sqlite", "--few", "5", "--rounds", "3")),
-    Benchmark("sql_store", 120, full=("--sizes",)),
+    Benchmark("sql_store", 150, full=("--sizes",)),
     Benchmark("idle_gateway", 120, full=("--seconds", "30"), quick=(*FEW, "--seconds", "1")),
     Benchmark(
         "envoy_serving",
