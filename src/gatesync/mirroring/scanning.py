@@ -251,7 +251,7 @@ class _Run:
                 facts = _facts(found)
                 if known is not None and known.facts == facts and known.is_certain:
                     self.knows[path] = known
-                    self.files[path] = ScannedFile(facts, known.sha256)
+                    self.files[path] = ScannedFile(known.facts, known.sha256)  # compares fast
                 else:
                     self._read(descriptor, name, path, facts)
             else:
