@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+MECHANISMS = ("broker", "rsync")
+
 
 def main() -> int:
     """Read the arguments and run; 0 when everything was where it should be, else 1."""
@@ -22,7 +24,14 @@ def main() -> int:
     parser.add_argument(
         "--store", choices=STORES, default="database", help="a database, or a Git repository"
     )
+    parser.add_argument(
+        "--mechanism", choices=MECHANISMS, default="broker", help="how nodes get their artifacts"
+    )
     chosen = parser.parse_args()
+    if chosen.mechanism == "rsync":
+        from demo import rsync_story
+
+        return rsync_story.run(chosen.folder, keep=chosen.keep)
     return run(
         chosen.folder,
         keep=chosen.keep,

@@ -49,7 +49,7 @@ MirrorOption = Annotated[
     bool, typer.Option("--mirror", help="also remove what the source never had")
 ]
 BandwidthOption = Annotated[
-    str | None, typer.Option("--bwlimit", metavar="RATE", help="of each rsync: 500k, 10m (bytes/s)")
+    str | None, typer.Option("--bwlimit", metavar="RATE", help="of each rsync, a second: 500k, 10m")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=256, help="rsyncs at a time")]
 StrictOption = Annotated[

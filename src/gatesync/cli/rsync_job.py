@@ -12,13 +12,13 @@ from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import CommandError
 from gatesync.config import Loaded
 from gatesync.mirroring.passes import PassSettings
+from gatesync.mirroring.rsync import check_bandwidth
 from gatesync.mirroring.ssh import SshSettings
 from gatesync.mirroring.workers import ListedWorkers, Worker, read_workers
 
 __all__ = ["Job", "RsyncOptions", "job_of", "kept_paths"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_BANDWIDTH: Final = re.compile(r"[0-9]+(\.[0-9]+)?[kKmMgG]?")
 TAKEOVER_LEAST: Final = 0.5  # seconds; a lease that is shorter is lost to a busy machine
 
 
@@ -108,13 +108,16 @@ def job_of(options: RsyncOptions, loaded: Loaded) -> Job:
     if not _NAME.fullmatch(options.name):
         reason = f"--name {options.name!r} has to be of letters, digits, '.', '-' and '_'"
         raise CommandError(EXIT_WRONG, reason)
-    if options.bwlimit is not None and not _BANDWIDTH.fullmatch(options.bwlimit):
-        reason = f"--bwlimit {options.bwlimit!r} is not understood; write 500k or 10m (bytes/s)"
-        raise CommandError(EXIT_WRONG, reason)
+    if options.bwlimit is not None:
+        try:
+            check_bandwidth(options.bwlimit)
+        except ValueError as error:
+            raise CommandError(EXIT_WRONG, f"--bwlimit {error}") from None
     source = options.source.expanduser().absolute()
     _check_source(source)
     folder = (settings.data / "rsync" / options.name).absolute()
     every = _duration("--every", options.every or "60s")
+    compare_every = _duration("--full-every", options.full_every)
     lease_seconds = _duration("--takeover-after", options.takeover_after)
     if lease_seconds < TAKEOVER_LEAST:
         raise CommandError(EXIT_WRONG, f"--takeover-after is {TAKEOVER_LEAST:g}s at least")
@@ -128,8 +131,8 @@ def job_of(options: RsyncOptions, loaded: Loaded) -> Job:
             extra_config=options.ssh_config,
         ),
         parallel=options.jobs,
-        every=every,
-        compare_every=_duration("--full-every", options.full_every),
+        every=min(every, compare_every),  # a comparison is made where a worker is looked at
+        compare_every=compare_every,
         mirror=options.mirror,
         bandwidth=options.bwlimit,
     )

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,7 +22,7 @@ from gatesync.cli.rsync_leases import LeaseLostError, open_turn, while_held
 from gatesync.cli.rsync_log import RunLog, open_run_log
 from gatesync.cli.rsync_receipts import Receipts, files_in_parts
 from gatesync.cli.rsync_reporting import Reporter, open_reporter
-from gatesync.cli.rsync_source import LOOK_SECONDS, looks, open_source, quiet_source
+from gatesync.cli.rsync_source import looks, open_source, quiet_source
 from gatesync.cli.rsync_turn import RunnerBusyError, Turn, only_runner
 from gatesync.cli.running import EXIT_WRONG
 from gatesync.cli.session import CommandError, Target
@@ -31,6 +31,7 @@ from gatesync.mirroring.outcome import Outcome, Result
 from gatesync.mirroring.passes import Passes, open_passes
 from gatesync.mirroring.source_manifest import SourceManifest
 from gatesync.mirroring.source_tree import Settled, SourceTree
+from gatesync.mirroring.watching import watching
 from gatesync.mirroring.workers import ListedWorkers, Worker
 from gatesync.publisher.workers import WorkersReport
 
@@ -234,22 +235,28 @@ class _Runner:
     async def _follow_source(
         self, tree: SourceTree, passes: Passes, workers: Sequence[Worker]
     ) -> None:
-        pause = LOOK_SECONDS if self._job.options.watch else self._job.passes.every
         offered: SourceManifest | None = None
-        async for settled in looks(tree, pause):
-            if settled.waiting and self._confirm:
-                tree.confirm_removals()
-                continue
-            self._tell_source(settled)
-            manifest = settled.manifest
-            if manifest is None or manifest is offered:
-                continue
-            offered = manifest
-            self._files.update(files_in_parts((each.path for each in manifest.files), workers))
-            self._receipts.offer(manifest.revision)
-            _log_source(self._log, settled)
-            passes.offer(manifest, confirm_removals=self._confirm)
-            self._confirm = False  # what comes later is another question
+        async with contextlib.AsyncExitStack() as stack:
+            every: float | None = self._job.every
+            wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+            if self._job.options.watch:
+                wakes = await stack.enter_async_context(watching(tree.root))
+                every, wait = None, wakes.wait
+            async for settled in looks(tree, every, wait):
+                if settled.waiting and self._confirm:
+                    tree.confirm_removals()
+                    continue
+                self._tell_source(settled)
+                if settled.manifest is not None and settled.manifest is not offered:
+                    offered = settled.manifest
+                    self._offer(offered, passes, workers)
+                    _log_source(self._log, settled)
+
+    def _offer(self, manifest: SourceManifest, passes: Passes, workers: Sequence[Worker]) -> None:
+        self._files.update(files_in_parts((each.path for each in manifest.files), workers))
+        self._receipts.offer(manifest.revision)
+        passes.offer(manifest, confirm_removals=self._confirm)
+        self._confirm = False  # what comes later is another question
 
     def _take(self, outcome: Outcome) -> None:
         self._receipts.take(outcome, self._files.get(outcome.worker, 0))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ __all__ = ["looks", "open_source", "quiet_source"]
 
 QUIET_SECONDS: Final = 60.0  # a tree that was never quiet for so long is told of
 LOOK_SECONDS: Final = 1.0  # between two looks, where each change is to be seen soon
+LOOK_LEAST_SECONDS: Final = 0.1
+LOOK_SHARE: Final = 10  # such a look takes a tenth of a core at most, however many files there are
 
 _log: Final = structlog.get_logger("gatesync.rsync")
 
@@ -56,10 +58,22 @@ async def quiet_source(
         await asyncio.sleep(tree.moment)
 
 
-async def looks(tree: SourceTree, pause: float) -> AsyncIterator[Settled]:
-    """What the tree comes to, again and again; a tree that is gone is told of, and waited for."""
+async def looks(
+    tree: SourceTree,
+    every: float | None,
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[Settled]:
+    """What the tree comes to, again and again; a tree that is gone is told of, and waited for.
+
+    Args:
+        tree: which.
+        every: seconds between two looks; None: as often as that costs little.
+        wait: for so many seconds, or less where something tells of a change.
+    """
     trouble = ""
     while True:
+        began = time.monotonic()
+        pause = every or LOOK_SECONDS
         try:
             settled = await asyncio.to_thread(tree.look)
         except (SourceGoneError, OSError) as error:
@@ -68,13 +82,19 @@ async def looks(tree: SourceTree, pause: float) -> AsyncIterator[Settled]:
                     "the source cannot be read; workers keep what they have", reason=str(error)
                 )
             trouble = str(error)
-            await asyncio.sleep(pause)
+            await wait(pause)
             continue
         if trouble:
             _log.info("the source is there again")
         trouble = ""
+        if every is None:
+            took = time.monotonic() - began
+            pause = min(LOOK_SECONDS, max(LOOK_LEAST_SECONDS, LOOK_SHARE * took))
         yield settled
-        await asyncio.sleep(tree.moment if settled.restless else pause)
+        if settled.restless:
+            await asyncio.sleep(tree.moment)
+        else:
+            await wait(pause)
 
 
 async def _look(tree: SourceTree) -> Settled:

@@ -160,6 +160,8 @@ class RemoteHost:
         end = re.compile(rb"\n%s ([0-9]+)\n\Z" % word.encode())
         heard = bytearray()
         try:
+            if process.stdin.is_closing():  # where uvloop would not call it a connection's error
+                raise ConnectionResetError
             process.stdin.write(question.replace("{word}", word).encode())
             async with asyncio.timeout(self._seconds):
                 await process.stdin.drain()
