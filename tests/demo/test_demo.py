@@ -15,7 +15,7 @@ from tests.stores.budget import BUDGET
 
 DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo"
 # The servers are shown where there is time: `make test`, `make long`. CI has 20 minutes for all.
-EVERY = "sqlite,postgresql,mariadb" if BUDGET >= 1 else "sqlite"
+EVERY = "sqlite,postgresql,mariadb,git" if BUDGET >= 1 else "sqlite"
 DATABASES = (os.environ.get("GATESYNC_TEST_DB") or EVERY).split(",")
 
 
@@ -25,7 +25,8 @@ DATABASES = (os.environ.get("GATESYNC_TEST_DB") or EVERY).split(",")
 @pytest.mark.parametrize("database", DATABASES)
 def test_the_short_demo_loses_nothing_and_leaves_nothing(tmp_path: Path, database: str) -> None:
     folder = tmp_path / "demo"
-    options = ["--quick", "--folder", str(folder), "--database", database]
+    store = ["--store", "git"] if database == "git" else ["--database", database]
+    options = ["--quick", "--folder", str(folder), *store]
     command = [sys.executable, str(DEMO), *options]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=160, check=False)
@@ -36,6 +37,9 @@ def test_the_short_demo_loses_nothing_and_leaves_nothing(tmp_path: Path, databas
     for name in ("publish_to_all_ms", "publish_to_answer_ms"):
         latency = summary.pop(name)
         assert 0 < latency["p50"] <= latency["p99"]
+    if database == "git":
+        pushed = summary.pop("push_to_all_ms")
+        assert all(0 < pushed[way]["p50"] for way in ("poll", "webhook"))
     assert summary.pop("calls") > 100
     assert summary == {"ok": True, "artifacts": 16, "gateways": 3, "in_step": 3, "lost": 0}
     assert not folder.exists()

@@ -133,7 +133,7 @@ def history(
 
 @commands.command()
 def diff(
-    name: NameArgument,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="name or api_id")] = None,
     label: OneLabel = None,
     since: Annotated[
         int | None, typer.Option("--from", metavar="REV", help="else the change before")
@@ -142,24 +142,38 @@ def diff(
     whitespace: Annotated[
         bool, typer.Option("--whitespace", help="compare the bytes, line by line")
     ] = False,
+    against_git: Annotated[
+        bool, typer.Option("--against-git", help="what the cluster serves against the branch")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="whose [...git] names the repository")
+    ] = None,
     version: VersionFilter = None,
     kind: KindFilter = None,
     tenant: TenantFilter = None,
     publisher: PublisherOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Show what a change did to an artifact, or several changes together."""
+    """Show what a change did to an artifact, or what the cluster serves against a Git branch."""
     from gatesync.cli import remembering
     from gatesync.cli.naming import NameFilter
 
+    which = NameFilter(name, version, kind, tenant) if name is not None else None
+    output = Output(json=json)
+    if against_git:
+        from gatesync.cli.diffing_git import show_diff_against_git
+        from gatesync.config import load
+
+        if since is not None or to is not None:
+            raise CommandError(EXIT_WRONG, "--from and --to are of one log; drop --against-git")
+        settings = load(config).settings
+        return show_diff_against_git(
+            find_target(publisher), settings, which, label, output, whitespace=whitespace
+        )
+    if which is None:
+        raise CommandError(EXIT_WRONG, "say which artifact: its NAME; or give --against-git")
     return remembering.show_diff(
-        find_target(publisher),
-        NameFilter(name, version, kind, tenant),
-        label,
-        Output(json=json),
-        since=since,
-        to=to,
-        whitespace=whitespace,
+        find_target(publisher), which, label, output, since=since, to=to, whitespace=whitespace
     )
 
 
