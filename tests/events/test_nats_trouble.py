@@ -14,7 +14,12 @@ from gatesync.artifacts.names import label_token
 from gatesync.events import nats
 from gatesync.events.access import BrokerAccess
 from gatesync.events.hub import Lost
-from gatesync.events.messages import ChangeAnnounced, HeadsAnnounced, decode_announcement
+from gatesync.events.messages import (
+    ChangeAnnounced,
+    HeadsAnnounced,
+    contents_of,
+    decode_announcement,
+)
 from gatesync.events.nats import NatsHub, open_nats_hub
 from gatesync.events.nats_trouble import refusal_of, trouble_of
 from gatesync.publisher.announcing import Announcer
@@ -128,9 +133,9 @@ async def test_an_event_that_is_too_large_goes_without_contents_else_as_heads(
             heard = [decode_announcement(each) for each in await take(listener, 3) if each]  # type: ignore[arg-type]
             first, second, third = heard
             assert isinstance(first, ChangeAnnounced)
-            assert first.contents
+            assert contents_of(first)
             assert isinstance(second, ChangeAnnounced)
-            assert not second.contents
+            assert not contents_of(second)
             assert isinstance(third, HeadsAnnounced)
             (head,) = third.heads
             assert head == (await saver.heads(["L"]))["L"]

@@ -21,7 +21,7 @@ import psutil
 from gatesync.publisher.tokens import Role as TokenRole
 from gatesync.publisher.tokens import TokenFile
 
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 LABEL = "Production and Sandbox"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GATESYNC = Path(sys.executable).with_name("gatesync")
