@@ -44,7 +44,7 @@ __all__ = [
 FORMAT: Final = "gatesync.share/1"
 START: Final = "0" * 64  # the chain before the first step
 STEPS_BYTES: Final = 1024 * 1024 * 1024  # of one pack, decompressed: what is more is no pack
-FAN_OUT: Final = 16  # packs of a size that are put into one: a long log is in some dozens
+FAN_OUT: Final = 16  # packs at least that are put into one: a long log is in some dozens
 LARGEST_FOLDED: Final = 4 * 1024 * 1024  # bytes; larger packs stay as they are
 
 
@@ -200,23 +200,17 @@ def chained(chain: str, steps: Iterable[bytes]) -> str:
 def foldable(packs: Sequence[Pack]) -> int:
     """How many of the last packs are to become one, so that a log has few: 0 for none.
 
-    As in a log-structured merge tree: each byte is written again once for each size class.
+    As in a log-structured merge tree: none that outweighs the others is written again for them.
     """
-    count = largest = 0
-    for pack in reversed(packs):
+    largest = total = 0
+    for count, pack in enumerate(reversed(packs), 1):
         if pack.size > LARGEST_FOLDED:
             break
-        if (size := _size_class(pack.size)) > largest:
-            if count >= FAN_OUT:
-                break
-            largest = size
-        count += 1
-    return count if count >= FAN_OUT else 0
-
-
-def _size_class(size: int) -> int:
-    """0 up to 4 kB, 1 up to 64 kB, 2 up to 1 MB, 3 up to 16 MB."""
-    return max(0, (size.bit_length() - 9) // 4)
+        total += pack.size
+        largest = max(largest, pack.size)
+        if count >= FAN_OUT and 2 * largest <= total:
+            return count
+    return 0
 
 
 def take(index: LogIndex, steps: Iterable[Step]) -> None:
