@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-MECHANISMS = ("broker", "rsync")
+MECHANISMS = ("broker", "rsync", "shared")
 
 
 def main() -> int:
@@ -32,6 +32,10 @@ def main() -> int:
         from demo import rsync_story
 
         return rsync_story.run(chosen.folder, keep=chosen.keep)
+    if chosen.mechanism == "shared":
+        from demo import share_story
+
+        return share_story.run(chosen.folder, keep=chosen.keep, quick=chosen.quick)
     return run(
         chosen.folder,
         keep=chosen.keep,
