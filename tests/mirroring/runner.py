@@ -1,4 +1,4 @@
-"""A runner that a test can kill: it scans and brings, pass after pass, and prints what came of it.
+"""A runner that a test can kill: it scans and brings, pass after pass, and says what comes of it.
 
 python -m tests.mirroring.runner '{"source": ..., "folder": ..., "workers": [...], ...}'
 """
@@ -18,6 +18,10 @@ from gatesync.mirroring.workers import parse_workers
 MOMENT = 0.05  # seconds
 
 
+def say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
 async def main(told: dict[str, Any]) -> None:
     folder = Path(told["folder"])
     tree = SourceTree(Path(told["source"]), folder / "record", moment=MOMENT)
@@ -27,14 +31,16 @@ async def main(told: dict[str, Any]) -> None:
     settings = PassSettings(source=tree.root, folder=folder / "passes", ssh=ssh)
     workers = parse_workers("\n".join(told["workers"]).encode(), "list").workers
     async with open_passes(settings, workers) as passes:
+        brought = None
         while True:
             settled = await asyncio.to_thread(tree.look)
             if settled.manifest is not None:
+                say({"bringing": settled.manifest.digest != brought})
+                brought = settled.manifest.digest
                 outcomes = await passes.run_pass(settled.manifest, confirm_removals=True)
                 results = {outcome.result for outcome in outcomes}
                 whys = sorted({outcome.why for outcome in outcomes})
-                line = {"in step": results <= {Result.IN_STEP}, "why": whys}
-                print(json.dumps(line), flush=True)
+                say({"in step": results <= {Result.IN_STEP}, "why": whys})
             await asyncio.sleep(MOMENT)
 
 

@@ -7,8 +7,12 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,7 +39,9 @@ from tests.servers.gatesync import until
 from tests.servers.sshd import Sshd, sshd
 from tests.stores.budget import BUDGET
 
-ROUNDS: Final = max(2, round(8 * BUDGET))
+ROUNDS: Final = max(2, round(6 * BUDGET))
+PASS_SECONDS: Final = 0.4  # about what a pass takes; runners are killed within
+EDIT_SECONDS: Final = 0.03
 SECONDS: Final = 60
 Done = TypeVar("Done")
 # Each step of a pass that changes a worker: the pass ends before it, or after it.
@@ -182,6 +188,25 @@ class Writer:
             file.write(text[len(text) // 2 :])
 
 
+@contextmanager
+def writing(writer: Writer) -> Iterator[None]:
+    """It edits while the block runs."""
+    enough = threading.Event()
+
+    def write() -> None:
+        while not enough.wait(EDIT_SECONDS):
+            writer.edit()
+
+    writer.edit()
+    with ThreadPoolExecutor(1) as pool:
+        editing = pool.submit(write)
+        try:
+            yield
+        finally:
+            enough.set()
+        editing.result()
+
+
 def start_runner(folder: Path, source: Source, workers: Workers) -> subprocess.Popen[bytes]:
     told = {
         "source": str(source.root),
@@ -206,22 +231,17 @@ def test_runners_that_are_killed_while_others_edit_the_source_leave_no_manifest_
     source.write(API, '<api name="menu" context="/menu"/>')
     source.write(QUOTED, '<api name="quoted" context="/quoted"/>')
     source.write(SEQUENCE, '<sequence name="menu--In"/>')
-    writer, chance = Writer(source), random.Random(11)
+    chance = random.Random(11)
     folder = tmp_path / "runner"
     folder.mkdir()
     for _ in range(ROUNDS):
         runner = start_runner(folder, source, workers)
         assert runner.stdout is not None
-        with runner:
-            passes_left = chance.randrange(3)
-            moments = chance.randrange(40)
-            while passes_left or moments:
-                writer.edit()
-                if passes_left:  # its output tells of each that has ended
-                    assert runner.stdout.readline(), "the runner ended by itself"
-                    passes_left -= 1
-                else:
-                    moments -= 1
+        with runner, writing(Writer(source)):
+            for _ in range(chance.randrange(1, 3)):
+                while not json.loads(runner.stdout.readline()).get("bringing"):
+                    pass
+            time.sleep(chance.random() * PASS_SECONDS)  # any moment will do
             runner.kill()
         until(lambda: no_sessions(server), "the sessions have ended")
         workers.assert_true()
@@ -242,10 +262,10 @@ def no_sessions(server: Sshd) -> bool:
 
 def is_in_step(line: bytes, source: Source, workers: Workers) -> bool:
     assert line, "the runner ended by itself"
+    if not json.loads(line).get("in step"):
+        return False
     wanted = {p: c for p, c in tree_of(source).items() if p.startswith("deployment/")}
-    return json.loads(line)["in step"] and all(
-        workers.files(number) == wanted for number in range(len(workers.parts))
-    )
+    return all(workers.files(number) == wanted for number in range(len(workers.parts)))
 
 
 def tree_of(source: Source) -> dict[str, str]:
