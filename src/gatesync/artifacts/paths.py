@@ -18,12 +18,21 @@ A path that people gave is kept where it can be (`places_of`): readable before u
 import re
 import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.model import Identity
 
-__all__ = ["decode_name", "encode_name", "folded", "folder_of", "is_portable", "places_of"]
+__all__ = [
+    "decode_name",
+    "encode_name",
+    "exact_name",
+    "folded",
+    "folder_of",
+    "is_portable",
+    "places_of",
+]
 
 _STEP_MAX: Final = 180  # bytes; file systems hold 255, some hold less once they encrypt names
 _EMPTY: Final = "~"
@@ -33,6 +42,7 @@ _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(?
 # What is hidden, vanishes, or is a device, where a step begins or ends with it.
 _EDGES: Final = re.compile(r"^[. ]|[. ]$")
 _TOKEN: Final = re.compile(r"%[0-9a-f]{2}|[A-Za-z0-9_. -]")
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9_-](?:[A-Za-z0-9_. -]{{0,{_STEP_MAX - 2}}}[A-Za-z0-9_-])?")
 _NOT_ON_WINDOWS: Final = re.compile(r'[<>:"|?*\\]')
 
 
@@ -86,6 +96,10 @@ def encode_name(name: str) -> str:
     Raises:
         Problem: the name is not valid Unicode.
     """
+    if _PLAIN.fullmatch(name) and not _DEVICE.match(name):  # as most are, of very many
+        letters = [letter for letter in name if letter.isalpha()]
+        bits = sum(1 << at for at, letter in enumerate(letters) if letter.isupper())
+        return f"{name}~{bits:x}" if bits else name
     try:
         tokens = [token for character in name for token in _escaped(character)]
     except UnicodeEncodeError:
@@ -122,6 +136,18 @@ def decode_name(path: str) -> str:
     if whole.lower() != path.lower():
         raise _not_encoded(path)
     return name
+
+
+@lru_cache(16_384)
+def exact_name(path: str) -> str | None:
+    """The name whose `encode_name` is this very path; None where there is none."""
+    steps = path.split("/")
+    try:
+        data = b"".join(_decoded(step.removesuffix("%"), path) for step in steps)
+        name = data.decode()
+        return name if encode_name(name) == path else None
+    except ValueError:  # a Problem is one
+        return None
 
 
 def _place(path: str, reserved: str, encoded: bool) -> str:

@@ -5,6 +5,7 @@ that WSO2 writes into an API's handlers; the bytes are kept as they are.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, cast
 
 from lxml import etree
@@ -46,6 +47,9 @@ _UUIDS: Final = etree.XPath(
     "/*[local-name()='property'][@name='apiUUID']/@value"
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+
+
+_SMALL: Final = 100_000  # bytes of a file that may be kept for a moment
 
 
 class SynapseRoot(NamedTuple):
@@ -98,6 +102,13 @@ def read_root(content: bytes, where: str) -> SynapseRoot:
         Problem: the content is not XML that `xml.parse` accepts, its root is no element that
             Synapse deploys, or it has no name.
     """
+    if len(content) > _SMALL:
+        return root_of(parse(content, where), where)
+    return _read_small(content, where)
+
+
+@lru_cache(16)  # who builds an artifact asks for the same file twice
+def _read_small(content: bytes, where: str) -> SynapseRoot:
     return root_of(parse(content, where), where)
 
 

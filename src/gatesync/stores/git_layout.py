@@ -8,7 +8,6 @@ Whatever stands elsewhere (a README, `.github`) is nobody's business.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gatesync.artifacts import canonical
@@ -19,7 +18,7 @@ from gatesync.artifacts.errors import FormatError, Problem, ProblemsError
 from gatesync.artifacts.folder import FOLDER_FILE, artifact_from_files, files_of
 from gatesync.artifacts.model import Artifact, Identity
 from gatesync.artifacts.names import check_label
-from gatesync.artifacts.paths import decode_name, encode_name, folder_of
+from gatesync.artifacts.paths import decode_name, encode_name, exact_name, folder_of
 from gatesync.artifacts.planning import Publish
 from gatesync.artifacts.synapse import read_root
 
@@ -29,9 +28,9 @@ __all__ = [
     "build",
     "files_in",
     "folder_of",
-    "label_of",
     "place_of",
     "publish_of",
+    "regular",
     "split",
     "stray",
 ]
@@ -74,21 +73,12 @@ def place_of(folder: str) -> Place:
     Raises:
         Problem: it is not; says which one would be right.
     """
-    names: list[str] = []
-    begun = ""
-    right: list[str] = []
-    for step in folder.split("/"):
-        begun += step
-        if step.endswith("%"):
-            begun += "/"
-            continue
-        names.append(_named(begun))
-        right.append(encode_name(names[-1]))
-        begun = ""
-    wanted = "/".join(right)
-    if wanted != folder:
-        raise Problem(f"is read by nobody; this folder is to be called {wanted}", where=folder)
-    label, tenant, kind, name, version = names
+    steps = _names_in(folder)
+    names = [exact_name(step) for step in steps]
+    if None in names:
+        right = "/".join(step if exact_name(step) is not None else _meant(step) for step in steps)
+        raise Problem(f"is read by nobody; this folder is to be called {right}", where=folder)
+    label, tenant, kind, name, version = (each or "" for each in names)
     try:
         check_label(label)
     except Problem as problem:
@@ -96,13 +86,16 @@ def place_of(folder: str) -> Place:
     return Place(label, Identity(tenant, kind, name, version))
 
 
-def label_of(folder: str) -> str | None:
-    """The label whose folder this is, where that can be told."""
-    begun, _, rest = folder.partition("/")
-    while begun.endswith("%"):
-        step, _, rest = rest.partition("/")
-        begun = f"{begun}/{step}"
-    return _label(begun)
+def _names_in(folder: str) -> list[str]:
+    """The folder's steps, those of one name together."""
+    found = [""]
+    for step in folder.split("/"):
+        found[-1] += step
+        if step.endswith("%"):
+            found[-1] += "/"
+        else:
+            found.append("")
+    return found[:-1]
 
 
 def stray(path: str) -> Problem | None:
@@ -188,29 +181,21 @@ def _context(artifact: Artifact) -> str:
 
 
 def _elsewhere(identity: Identity, folder: str) -> Problem:
-    label = label_of(folder)
-    right = folder_of(label, identity) if label is not None else ""
+    label = exact_name(_names_in(folder)[0])
+    right = folder_of(label, identity) if label is not None else "another"
     return Problem(
         f"says {identity}, whose folder is {right}; move the folder, or mend what it says",
         where=FOLDER_FILE,
     )
 
 
-@lru_cache(4096)
-def _label(encoded: str) -> str | None:
+def _meant(step: str) -> str:
+    """What a step is to be called, by the name that it seems to say."""
     try:
-        return decode_name(encoded)
+        name = decode_name(step) if "~" in step or "%" in step else step
     except Problem:
-        return None
-
-
-def _named(step: str) -> str:
-    """The name that a step stands for, or that it was meant to stand for."""
-    try:
-        name = decode_name(step)
-    except Problem:
-        return step
-    return name if encode_name(name) == step or "~" in step else step
+        name = step
+    return encode_name(name)
 
 
 def regular(mode: str) -> bool:
