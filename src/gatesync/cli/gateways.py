@@ -67,7 +67,8 @@ def show_gateways(target: Target, output: Output, *, watch: bool) -> int:
         output.line("")
         output.table(_ENVIRONMENT_COLUMNS, _environment_rows(answer.environments))
     if answer.workers:
-        output.line("")
+        if rows or answer.environments:
+            output.line("")
         output.table(WORKER_COLUMNS, worker_rows(answer.workers))
     return 0
 
