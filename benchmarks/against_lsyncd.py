@@ -85,8 +85,8 @@ async def _measure(
             (source / f"{number}.json").write_bytes(canonical.encode(artifact_of(number, size)))
         targets = [folder / f"target{number}" for number in range(count)]
         stack.enter_context(_lsyncd(program, folder, source, targets))
-        last = f"{options.artifacts - 1}.json"
-        await asyncio.to_thread(_until, lambda: all((each / last).exists() for each in targets))
+        log = folder / "lsyncd.log"  # which says `finished` for each target that has it all
+        await asyncio.to_thread(_until, lambda: log.read_text().count("finished") == count)
         for edit in range(1, options.rounds + 2):
             number = edit * 31 % options.artifacts
             here = await mine.publish(number, size, edit, count)
@@ -112,6 +112,7 @@ def _lsyncd(program: Path, folder: Path, source: Path, targets: Sequence[Path]) 
     with (folder / "lsyncd.out").open("wb") as out:
         process = subprocess.Popen([program, config], stdout=out, stderr=out, cwd=folder)
     try:
+        _until((folder / "lsyncd.log").exists)
         yield
     finally:
         process.terminate()
