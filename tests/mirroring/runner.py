@@ -24,7 +24,7 @@ def say(what: dict[str, Any]) -> None:
 
 async def main(told: dict[str, Any]) -> None:
     folder = Path(told["folder"])
-    tree = SourceTree(Path(told["source"]), folder / "record", moment=MOMENT)
+    tree = SourceTree(Path(told["source"]), folder / "record", moment=MOMENT, patience=2 * MOMENT)
     ssh = SshSettings(
         identity_file=Path(told["identity_file"]), known_hosts=Path(told["known_hosts"])
     )
