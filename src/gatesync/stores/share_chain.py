@@ -156,29 +156,30 @@ class ShareChain:
     # Reading ----------------------------------------------------------------------------------
 
     def _newest(self, epoch: str, known: Known | None) -> ShareManifest:
-        """By the list and by the names that come next: what a host has cached of either is old."""
-        best = self._listed(epoch, known.manifest if known is not None else None)
+        """By the names that come next. Only who has no place to begin lists the folder.
+
+        Manifests are cleaned up in ascending order: where one is there, and the next is not, the
+        next was never made.
+        """
+        best = known.manifest if known is not None else None
+        if best is not None and self._manifest(best.name, epoch) != best:
+            listed = self._listed(epoch)
+            if listed is not None and listed.revision < best.revision:
+                _log.warning("a share went back: another copy of it?", share=str(self._files.path))
+            best = listed
+        elif best is None:
+            best = self._listed(epoch)
         if best is None:
             raise StoreError(f"{self._files} is damaged: it holds no manifest that can be read")
         while (then := self._manifest(best.next_name, epoch)) is not None:
             best = then
-        if known is not None and best == known.manifest and self._is_gone(best):
-            _log.warning("a share went back: another copy of it?", share=str(self._files.path))
-            return self._newest(epoch, None)
         return best
 
-    def _listed(self, epoch: str, known: ShareManifest | None) -> ShareManifest | None:
-        """The newest in the list, or the known one where that is as new."""
-        for lease, revision in sorted(filter(None, map(place_of, self._files.names())))[::-1]:
-            if known is not None and (lease, revision) <= (known.lease, known.revision):
-                break
-            found = self._manifest(f"manifest.{lease}.{revision}", epoch)
-            if found is not None:
-                return found
-        return known
-
-    def _is_gone(self, manifest: ShareManifest) -> bool:
-        return self._manifest(manifest.name, manifest.epoch) != manifest
+    def _listed(self, epoch: str) -> ShareManifest | None:
+        """The newest in the list, which a host may have cached."""
+        places = sorted(filter(None, map(place_of, self._files.names())), reverse=True)
+        found = (self._manifest(f"manifest.{a}.{b}", epoch) for a, b in places)
+        return next((each for each in found if each is not None), None)
 
     def _manifest(self, name: str, epoch: str) -> ShareManifest | None:
         """None for what is not there, half-written or foreign: it does not exist for anybody."""

@@ -166,6 +166,7 @@ class ShareKeeper:
         wanted = winners(
             {label: index.manifest(label, limit=_WHOLE).entries for label in self._source.labels}
         )
+        heads = {label: head.revision for label, head in index.heads(self._source.labels).items()}
         tree = self._tree
         if tree is None:
             tree = self._tree = await self._opened(manifest, wanted)
@@ -176,7 +177,7 @@ class ShareKeeper:
                 self._in_tree.pop(api_id, None)
         await self._bring(tree, wanted)
         self._brought = manifest
-        await self._note(manifest)
+        await self._note(manifest, heads)
 
     async def _opened(self, manifest: ShareManifest, wanted: dict[str, Chosen]) -> ShareTree:
         """The tree, with what is ours in it proved."""
@@ -239,12 +240,9 @@ class ShareKeeper:
             _log.warning("files in the share's tree were changed by others", artifacts=len(found))
         return found
 
-    async def _note(self, manifest: ShareManifest) -> None:
+    async def _note(self, manifest: ShareManifest, heads: dict[str, int]) -> None:
         """For whoever keeps the tree next."""
-        heads = self._store.index.heads(self._source.labels)
-        note = TreeNote(
-            {label: head.revision for label, head in heads.items()}, tuple(sorted(self.refused))
-        )
+        note = TreeNote(heads, tuple(sorted(self.refused)))
         if note != self._noted:
             name = f"tree.{manifest.next_lease}"
             await self._store.run(self._store.files.write, name, msgspec.json.encode(note))

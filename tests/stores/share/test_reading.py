@@ -14,6 +14,7 @@ from gatesync.stores.share_files import ShareFiles
 from gatesync.stores.share_source import ShareSource
 from gatesync.stores.share_state import open_state
 from gatesync.stores.share_store import ShareRetriever, open_share_store
+from gatesync.stores.share_sweep import ShareSweep
 from gatesync.stores.store import Refused, StoreError, TooOld
 from tests.contracts.saves import asked, publish
 from tests.stores.share.making import LABEL, made_share, saved_one, shown, writer
@@ -251,3 +252,27 @@ async def test_two_publishers_of_a_host_do_not_share_a_folder(
 def test_a_store_says_nothing_before_it_was_read(source: ShareSource) -> None:
     with pytest.raises(StoreError, match="was not read yet"):
         assert writer(source).known
+
+
+async def test_what_is_old_is_cleaned_up_after_it_stood_there_for_long_enough(
+    source: ShareSource,
+) -> None:
+    """By the clock of whoever cleans up, from when it has seen that it is old."""
+    store, now = writer(source), 0.0
+    for number in range(8):
+        await saved_one(store, "A", str(number))
+    own = source.path / "gatesync"
+    (own / "new" / "left").write_bytes(b"by a writer that was killed")
+    (own / "holder.0").write_bytes(b"of an earlier lease")
+    (own / "manifest.1.9").write_bytes(b"half-writ")
+    sweep = ShareSweep(store.files, lambda: now, grace=10, kept=3)
+    sweep.sweep(store.known.manifest)
+    now = 9.9
+    sweep.sweep(store.known.manifest)
+    assert len(store.files.names()) == 4 + 9 + 1 + 1
+    now = 10
+    sweep.sweep(store.known.manifest)
+    kept = {f"manifest.1.{number}" for number in (5, 6, 7, 8, 9)}
+    assert set(store.files.names()) == kept | {"objects", "heads", "new", "dropped"}
+    assert list((own / "new").iterdir()) == []
+    assert await shown(source) == {"A": b"7"}
