@@ -195,25 +195,27 @@ async def test_a_worker_without_its_folder_is_told_from_one_that_is_new(
     assert not workers.parts[1][0].parent.exists()
 
 
-@pytest.mark.parametrize("damage", ["head", "manifest", "half", "all"])
-async def test_a_worker_whose_manifest_is_damaged_is_compared_and_ends_right(
-    tmp_path: Path, source: Source, one: Workers, damage: str
+async def test_workers_whose_manifests_are_damaged_are_compared_and_end_right(
+    tmp_path: Path, server: Sshd, source: Source
 ) -> None:
-    root = one.parts[0][0]
-    async with passes(tmp_path, source, one) as opened:
+    damages = ("no head", "no manifest", "half a manifest", "nothing left")
+    workers = Workers(tmp_path / "workers", server, damages)
+    async with passes(tmp_path, source, workers) as opened:
         await opened.run_pass(source.manifest())
-    if damage == "half":
-        manifest = root / ".gatesync" / "manifest"
-        manifest.write_bytes(manifest.read_bytes()[:100])
-    else:
-        for name in ("head", "manifest") if damage == "all" else (damage,):
-            (root / ".gatesync" / name).unlink()
-    (root / "synapse-configs/default/sequences/menu--In.xml").write_text("damaged, too")
+    for damage, (root, _) in zip(damages, workers.parts, strict=True):
+        head, manifest = (root / ".gatesync" / name for name in ("head", "manifest"))
+        if damage == "half a manifest":
+            manifest.write_bytes(manifest.read_bytes()[:100])
+        if damage in {"no head", "nothing left"}:
+            head.unlink()
+        if damage in {"no manifest", "nothing left"}:
+            manifest.unlink()
+        (root / "synapse-configs/default/sequences/menu--In.xml").write_text("damaged, too")
     source.write(API, "<api new='1'/>")
-    async with passes(tmp_path, source, one) as opened:
-        outcome = only(await opened.run_pass(source.manifest()))
-        assert outcome.why == ""
-    one.assert_all_like(source)
+    async with passes(tmp_path, source, workers) as opened:
+        outcomes = await opened.run_pass(source.manifest())
+    assert {(outcome.why, outcome.compared) for outcome in outcomes} == {("", True)}
+    workers.assert_all_like(source)
 
 
 async def test_a_worker_of_a_newer_gatesync_is_left_alone(

@@ -170,7 +170,9 @@ class WorkerSync:
             compared=compared,
         )
         if head is not None and not (offered or planned.removed) and _is_same(head, new):
-            await self._note(msgspec.structs.replace(new, manifest=head.manifest))
+            new = msgspec.structs.replace(new, manifest=head.manifest)
+            if new != head:
+                await self._note(new)
         else:
             done.bytes_sent = await self._change(target, document, new, offered, planned.removed)
             done.result = Result.BROUGHT
