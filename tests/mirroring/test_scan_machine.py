@@ -26,7 +26,7 @@ from tests.stores.budget import BUDGET
 pytestmark = pytest.mark.fast
 
 TICK_NS: Final = 2_000_000_000  # of the coarsest clock that a file system has
-NAMES: Final = ["a", "b", "c", "d"]
+NAMES: Final = ["a", "b", "c"]
 WORDS: Final = ["<log/>", "<pop/>", "<drop/>"]  # two of one size
 names = st.sampled_from(NAMES)
 words = st.sampled_from(WORDS)
@@ -86,6 +86,14 @@ class Edits(RuleBasedStateMachine):
         self.now[name] = content
         self.half.discard(name)
         self.whole.setdefault(sequence_file(name), set()).add(content)
+
+    @rule(name=names, looks=st.integers(1, 3))
+    def edit_twice(self, name: str, looks: int) -> None:
+        """The same size, and perhaps the same tick; what was first is seen, or even taken."""
+        self.edit(name, "<log/>", renamed=False)
+        for _ in range(looks):
+            self.watched.look()
+        self.edit(name, "<pop/>", renamed=False)
 
     @rule(name=names, word=words, at=st.integers(1, 20))
     def write_half(self, name: str, word: str, at: int) -> None:

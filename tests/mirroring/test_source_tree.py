@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import pytest
 
 from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.tree import Tree
-from gatesync.mirroring import checking, source_tree
+from gatesync.mirroring import checking, scanning, source_tree
 from gatesync.mirroring.scanning import SourceGoneError
 from gatesync.mirroring.source_manifest import SourceManifest
 from tests.mirroring.trees import (
@@ -335,3 +336,43 @@ def test_a_file_that_never_rests_holds_up_the_others_no_longer_than_patience(
     assert settled.manifest is not None
     assert settled.manifest.revision == 2
     assert settled.manifest.withheld == ("deployment/server/x.log",)
+
+
+def test_what_is_new_of_an_artifact_that_never_rests_waits_for_it(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, patience=5 * MOMENT)
+    watched.write(MENU, api("Menu"))
+    watched.write(AUDIT, sequence("audit"))
+    watched.settle()
+    watched.write(MENU_END, endpoint("Menu--v1.0.0_APIproductionEndpoint"))
+    for number in range(10):
+        watched.write(MENU, api("Menu", inside="<log/>" * number))
+        watched.look()
+        assert MENU_END not in watched.tree.good
+    watched.settle()
+    assert watched.tree.groups[MENU].paths == (MENU, MENU_END)
+
+
+def test_an_edit_that_the_facts_hide_is_found_when_its_artifact_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system without ctime; the next scan reads it and all goes on."""
+    exact = scanning._facts
+    monkeypatch.setattr(
+        scanning, "_facts", lambda found: exact(found)._replace(mtime_ns=1, ctime_ns=1)
+    )
+    watched = Watched(tmp_path)
+    watched.write(MENU, api("Menu"))
+    watched.write(MENU_END, endpoint("Menu--v1.0.0_APIproductionEndpoint"))
+    watched.settle()
+    watched.clock.now += 3
+    watched.settle()
+    watched.write(MENU, api("Menu").replace("GET", "PUT"))
+    assert manifest(watched).revision == 1
+    watched.write(MENU_END, endpoint("Menu--v1.0.0_APIproductionEndpoint") + " ")
+    watched.settle()
+    assert {**manifest(watched).by_path()}[MENU].sha256 == sha256(watched.root / MENU)
+    assert said(watched) == []
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -91,9 +91,10 @@ class Watched:
 
     def settle(self) -> Settled:
         """Look until nothing moves."""
-        while (settled := self.look()).restless:
-            pass
-        return settled
+        for _ in range(200):
+            if not (settled := self.look()).restless:
+                return settled
+        raise AssertionError(f"never quiet: {settled.restless}")
 
     def paths(self) -> list[str]:
         """What the manifest names."""

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -157,6 +157,11 @@ class TreeScanner:
     def is_certain(self) -> bool:
         """Whether the next scan reads no file that is not touched until then."""
         return all(each.is_certain for each in self._known.values())
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Read these anew at the next scan: their contents were not what the facts had said."""
+        for path in paths:
+            self._known.pop(path, None)
 
     def scan(self, *, thorough: bool = False) -> Scan:
         """Look at every file; blocks.

@@ -151,7 +151,11 @@ class SourceTree:
 
     def artifact(self, main: str) -> Artifact:
         """The artifact that this file leads; raises `Problem` if it has changed meanwhile."""
-        return self._checker.artifact(main)
+        try:
+            return self._checker.artifact(main)
+        except Problem:
+            self.scanner.forget(self.groups[main].paths)
+            raise
 
     def look(self, *, thorough: bool = False) -> Settled:
         """Scan once, and take what is quiet, sound and proved by now.
@@ -224,6 +228,7 @@ class SourceTree:
         last = self._checked
         if last is None or last.moved or quiet.changed or frozen != self._frozen:
             last = self._checker.check(quiet.files, quiet.changed, frozen)
+            self.scanner.forget(last.moved)
         self._checked, self._frozen, self._good = last, frozen, last.good
         self._confirmed &= gone & self._good.keys()  # what comes back and goes again waits again
         return last
