@@ -325,9 +325,12 @@ class Branch:
         """Take over everything up to `tip`, as far as it counts."""
         known = self.current
         since = known.head if known is not None else ""
+        if known is None or not since:
+            await self._begin_anew(tip, "")
+            return
         listed = await self.repository.listing(since, tip)
         commits = await _to_end(self._commits, listed)
-        if known is None or not since or not _continues(commits, since):
+        if not _continues(commits, since):
             await self._begin_anew(tip, since)
             return
         accepted = await self._accepted(listed, since, tip)

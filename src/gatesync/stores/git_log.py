@@ -36,11 +36,12 @@ from gatesync.stores.git_layout import (
     folder_of,
     place_of,
     publish_of,
+    rebuild,
     regular,
     split,
     stray,
 )
-from gatesync.stores.git_message import Note, SetNote, note_of
+from gatesync.stores.git_message import Brought, Note, SetNote, fingerprint, note_of
 from gatesync.stores.git_objects import Commit, Objects
 from gatesync.stores.git_repository import FileChange
 from gatesync.stores.log_index import LogIndex, Planned, Record
@@ -104,7 +105,22 @@ class Sources:
         """Note what these files make."""
         self._entries[identity, files] = built.entry
         self._places[built.entry.digest] = identity, folder, files
-        self._keep(built)
+        self._keep(built.entry.digest, built.content)
+
+    def believe(self, identity: Identity, folder: str, files: Files, said: Brought) -> None:
+        """Note what these files are said to make."""
+        if (identity, files) not in self._entries:
+            self._entries[identity, files] = Entry(
+                api_id=said.api_id or identity.default_api_id(),
+                tenant=identity.tenant,
+                kind=identity.kind,
+                name=identity.name,
+                version=identity.version,
+                context=said.context,
+                digest=said.digest,
+                size=said.size,
+            )
+            self._places[said.digest] = identity, folder, files
 
     def publish(self, identity: Identity, files: Files, objects: Objects) -> Publish:
         """The publish of what these files make, without its content, checked.
@@ -115,7 +131,10 @@ class Sources:
         found = self._published.get((identity, files))
         if found is None:
             entry = self.entry(identity, files)
-            content = self.contents([entry.digest], objects)[entry.digest]
+            content = self.contents([entry.digest], objects).get(entry.digest)
+            if content is None:
+                reason = f"its files do not make what has digest {entry.digest}"
+                raise ProblemsError([Problem(reason, where=str(identity))])
             try:
                 publish = publish_of(Built(entry, content))
                 found = msgspec.structs.replace(publish, content=b"")
@@ -139,10 +158,11 @@ class Sources:
         places = [self._places[digest] for digest in missing]
         blobs = objects.read(blob for _, _, files in places for _, blob in files)
         for digest, (identity, folder, files) in zip(missing, places, strict=True):
-            built = build({path: next(blobs) for path, _ in files}, identity, folder)
-            if built.entry.digest == digest:  # promise 8
-                found[digest] = built.content
-                self._keep(built)
+            contents = {path: next(blobs) for path, _ in files}
+            content = rebuild(contents, identity, folder, digest)
+            if content is not None:  # promise 8
+                found[digest] = content
+                self._keep(digest, content)
         for _ in blobs:
             pass
         return found
@@ -162,12 +182,12 @@ class Sources:
         else:
             self.add(identity, folder, files, built)
 
-    def _keep(self, built: Built) -> None:
+    def _keep(self, digest: str, content: bytes) -> None:
         with self._keeping:
-            if built.entry.digest in self._kept:
+            if digest in self._kept:
                 return
-            self._kept[built.entry.digest] = built.content
-            self._kept_bytes += len(built.content)
+            self._kept[digest] = content
+            self._kept_bytes += len(content)
             while self._kept_bytes > _KEPT_BYTES:
                 _, content = self._kept.popitem(last=False)
                 self._kept_bytes -= len(content)
@@ -221,6 +241,7 @@ class GitLog:
         for commit, changes in commits:
             self._numbered += 1
             steps.append(self._step(commit, changes))
+            self._believe(steps[-1])
         self.sources.build_all(
             (
                 (place.identity, folder, files)
@@ -237,7 +258,11 @@ class GitLog:
         for step in steps:
             self.folders.update(step.touched)
             note = note_of(step.commit)
-            if note is not None and self._is_here(note) and self._apply_own(step, note):
+            if (
+                note is not None
+                and self._is_here(note, step.touched)
+                and self._apply_own(step, note)
+            ):
                 self._run = note.base, note.at + 1
             else:
                 self._run = "", 0
@@ -292,6 +317,20 @@ class GitLog:
         frozen = {folder: tuple(sorted(files.items())) for folder, files in touched.items()}
         return Step(commit, self._numbered, frozen, strays)
 
+    def _believe(self, step: Step) -> None:
+        """Take what a publisher says that its files make: contents prove it when they are read."""
+        note = note_of(step.commit)
+        if note is None or not note.files or fingerprint(step.touched) != note.files:
+            return
+        said = {each.label: iter(each.brought) for each in note.sets}
+        for folder, files in sorted(step.touched.items()):
+            place = self._place(folder)
+            if not files or isinstance(place, Problem) or place.label not in said:
+                continue
+            brought = next(said[place.label], None)
+            if brought is not None:
+                self.sources.believe(place.identity, folder, files, brought)
+
     def _place(self, folder: str) -> Place | Problem:
         found = self._places.get(folder)
         if found is None:
@@ -304,8 +343,10 @@ class GitLog:
 
     # A publisher's commits ----------------------------------------------------------------
 
-    def _is_here(self, note: Note) -> bool:
-        """Whether the note was written for this place of the history."""
+    def _is_here(self, note: Note, touched: Mapping[str, Files]) -> bool:
+        """Whether the note was written for this place of the history, and these files."""
+        if note.sets and note.files != fingerprint(touched):
+            return False
         if note.at == 0:
             return note.base == self.head
         return (note.base, note.at) == self._run

@@ -9,21 +9,25 @@ only where it was written, on top of the commit that it names: one that was take
 (rebase, cherry-pick) is a person's.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from gatesync.artifacts.changes import Change, ChangeSet, Confirmation, Instruction
+from gatesync.artifacts.digests import Count, Digest
 from gatesync.artifacts.signatures import Signature
 from gatesync.stores.git_objects import Commit
 
 __all__ = [
     "COMMIT_FORMAT",
+    "Brought",
     "Confirmed",
     "Note",
     "SetNote",
     "epoch_in",
+    "fingerprint",
     "note_of",
     "subject_of",
     "with_note",
@@ -34,19 +38,33 @@ _TRAILER: Final = "Gatesync-Record: "
 _SUBJECT_MAX: Final = 120
 
 
+class Brought(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What the files of a folder make: what an entry says beside the folder's own name.
+
+    An empty `api_id` is the one that the identity gives.
+    """
+
+    digest: Digest
+    size: Count
+    context: str = ""
+    api_id: str = ""
+
+
 class SetNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """One label's change set in a commit.
 
     Its changes are those of the folders whose files changed, of those that are `standing` as
     they were and count now, and of those that are `renewed`: what is held of them is held anew.
     Sorted by folder, removals first; `order` says where each of them stands among all, unless
-    that is their order already.
+    that is their order already. `brought` are those that the changed folders make, where there
+    are any, in their order, so that nobody has to read the files to know.
     """
 
     label: str
     renewed: tuple[str, ...] = ()
     standing: tuple[str, ...] = ()
     order: tuple[int, ...] = ()
+    brought: tuple[Brought, ...] = ()
     signature: Signature | None = None
 
 
@@ -62,7 +80,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
     It was written on top of `base`, as the one `at` that place (from 0) of several. A request
     may take several commits, which follow each other: `part` (from 1) of `parts`.
-    `published_at` is in milliseconds since 1970, `epoch` a new one that begins here.
+    `published_at` is in milliseconds since 1970, `epoch` a new one that begins here. `files`
+    is the `fingerprint` of what it changed: one that was amended is a person's, too.
     """
 
     format: str
@@ -78,6 +97,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     parts: int = 1
     labels: tuple[str, ...] = ()
     sets: tuple[SetNote, ...] = ()
+    files: str = ""
     confirmed: Confirmed | None = None
     epoch: str = ""
 
@@ -103,6 +123,16 @@ def epoch_in(commit: Commit) -> str:
     if note is None or note.at or note.base != "".join(commit.parents):
         return ""
     return note.epoch
+
+
+def fingerprint(touched: Mapping[str, Iterable[tuple[str, str]]]) -> str:
+    """A hash over the files of the folders that a commit has touched, as it left them."""
+    hasher = hashlib.sha256()
+    for folder, files in sorted(touched.items()):
+        hasher.update(folder.encode(errors="surrogateescape") + b"\0\0")
+        for path, blob in files:
+            hasher.update(path.encode(errors="surrogateescape") + b"\0" + blob.encode() + b"\0")
+    return hasher.hexdigest()
 
 
 def with_note(subject: str, note: Note) -> str:

@@ -8,9 +8,17 @@ import msgspec
 from gatesync.artifacts.changes import Change, ChangeSet, Instruction
 from gatesync.artifacts.errors import FormatError, ProblemsError
 from gatesync.artifacts.planning import Publish, SaveRequest
-from gatesync.stores.git_layout import Built, build, files_in, folder_of
+from gatesync.stores.git_layout import Built, build, files_in, folder_of, place_of
 from gatesync.stores.git_log import Files, GitLog, Step
-from gatesync.stores.git_message import COMMIT_FORMAT, Note, SetNote, subject_of, with_note
+from gatesync.stores.git_message import (
+    COMMIT_FORMAT,
+    Brought,
+    Note,
+    SetNote,
+    fingerprint,
+    subject_of,
+    with_note,
+)
 from gatesync.stores.git_objects import Commit, Objects, blob_id
 from gatesync.stores.git_repository import Draft
 from gatesync.stores.log_index import Planned, Record
@@ -176,10 +184,25 @@ def _draft(
                 signature=change_set.signature,
             )
         )
-    note = msgspec.structs.replace(note, sets=tuple(notes))
+    note = msgspec.structs.replace(
+        note,
+        sets=tuple(_with_brought(each, touched, written) for each in notes),
+        files=fingerprint(touched),
+    )
     draft = _plain_draft(subject_of(sets), note, request, now)
     written.drafts.append(msgspec.structs.replace(draft, dropped=dropped, files=added))
     written.touched.append(touched)
+
+
+def _with_brought(note: SetNote, touched: Mapping[str, Files], written: Written) -> SetNote:
+    """The set's note, with what the folders of its label make that are there now."""
+    brought = []
+    for folder, files in sorted(touched.items()):
+        if files and place_of(folder).label == note.label:
+            entry = written.built[folder, files].entry
+            api_id = "" if entry.api_id == entry.identity.default_api_id() else entry.api_id
+            brought.append(Brought(entry.digest, entry.size, entry.context, api_id))
+    return msgspec.structs.replace(note, brought=tuple(brought))
 
 
 def _plain_draft(subject: str, note: Note, request: SaveRequest, now: int) -> Draft:
