@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 import pytest
 
@@ -181,7 +183,26 @@ async def test_a_mount_that_goes_away_is_an_error_in_words_until_it_is_back(
         mounts.two.end()
         assert os.listdir(mounts.two.folder) == []  # noqa: PTH208 - nothing was made there
         mounts.two.mount()
+    await hang(mounts, msgspec.structs.replace(two, deadline_seconds=1.0))
     await saved_one(far, "C")
     now = (await reader.heads(["Shop"]))["Shop"]
     assert now.revision == head.revision + 3
     assert await reader.digest_at("Shop", head.cursor) == head.digest
+
+
+async def hang(mounts: TwoMounts, source: ShareSource) -> None:
+    """The server is there and never answers: who asks is told so, and soon."""
+    reader = ShareRetriever(source)
+    mounts.server.pause()
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreError, match="has not answered for 1 s"):
+                await reader.heads(["Shop"])
+    finally:
+        mounts.server.resume()
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(StoreError):
+                await reader.heads(["Shop"])
+                return
+            await asyncio.sleep(0.05)

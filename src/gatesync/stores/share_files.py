@@ -18,13 +18,13 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
+from gatesync.stores.share_lane import side_by_side
 from gatesync.stores.store import StoreError
 
 __all__ = ["MARKER", "OWN_FOLDER", "REPOSITORY", "ShareFiles", "create_share"]
@@ -33,8 +33,6 @@ MARKER: Final = "gatesync.share"
 OWN_FOLDER: Final = "gatesync"
 REPOSITORY: Final = "repository"
 FOLDERS: Final = ("objects", "heads", "new", "dropped")
-THREADS: Final = 8  # a network's round trips are waited for side by side
-ALONE: Final = 4  # files that are written one by one sooner than threads have started
 MARKER_BYTES: Final = 4096
 _DIGITS: Final = 64
 _SURE: Final = frozenset(
@@ -105,14 +103,8 @@ class ShareFiles:
 
     def objects(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Those of these objects that are there and whole."""
-        if len(digests) <= ALONE:
-            found = [self.object(each) for each in digests]
-        else:
-            with ThreadPoolExecutor(THREADS, "gatesync-share") as pool:
-                found = list(pool.map(self.object, digests))
-        return {
-            k: content for k, content in zip(digests, found, strict=True) if content is not None
-        }
+        pairs = zip(digests, side_by_side(self.object, digests), strict=True)
+        return {digest: content for digest, content in pairs if content is not None}
 
     def heads(self) -> Iterator[bytes]:
         """What publishers signed, each one's."""
@@ -138,12 +130,7 @@ class ShareFiles:
         if not contents:
             return
         with self._explained():
-            if len(contents) <= ALONE:
-                for digest, content in contents.items():
-                    self._write_object(digest, content)
-            else:
-                with ThreadPoolExecutor(THREADS, "gatesync-share") as pool:
-                    list(pool.map(self._write_object, contents, contents.values()))
+            side_by_side(lambda each: self._write_object(*each), list(contents.items()))
             self._sync(self._own / "objects")
 
     def link(self, name: str, content: bytes, after: str) -> bool:

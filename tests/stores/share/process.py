@@ -7,9 +7,9 @@ as SIGSTOP does, when all is written but what decides.
 """
 
 import asyncio
-import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from gatesync.stores.share_source import ShareSource
@@ -28,7 +28,8 @@ async def main(path: str, name: str, first: str, size: str, *labels: str) -> Non
         nonlocal stops
         if stops and what.startswith("link"):
             stops = False
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread, which so does not get any further: to the process would be later.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     store = writer(ShareSource(path=Path(path)), step)
     number = int(first)
