@@ -10,6 +10,7 @@ has reported that the change is deployed. `benchmarks/rsync.py` measures `gatesy
 
 import argparse
 import asyncio
+import os
 import subprocess
 import tempfile
 import time
@@ -82,7 +83,9 @@ async def _measure(
         source = folder / "source"
         source.mkdir()
         for number in range(options.artifacts):
-            (source / f"{number}.json").write_bytes(canonical.encode(artifact_of(number, size)))
+            file = source / f"{number}.json"
+            file.write_bytes(canonical.encode(artifact_of(number, size)))
+            os.utime(file, (1e9, 1e9))  # rsync takes the same size and second for the same file
         targets = [folder / f"target{number}" for number in range(count)]
         stack.enter_context(_lsyncd(program, folder, source, targets))
         log = folder / "lsyncd.log"  # which says `finished` for each target that has it all
