@@ -188,6 +188,7 @@ class GitStore(GitRetriever):
             head = branch.current.head if branch.current is not None else ""
             try:
                 ids = await branch.repository.write(written.drafts, head)
+                await self._require_allowed(head, ids[-1])
             except (GitError, DamagedError) as error:
                 told = error.told if isinstance(error, GitError) else str(error)
                 raise StoreError(f"{branch.source}: {explain(told)}") from error
@@ -203,6 +204,18 @@ class GitStore(GitRetriever):
         branch.answered()
         await branch.look()
         return True
+
+    async def _require_allowed(self, since: str, until: str) -> None:
+        """Raise `StoreError` where nobody would accept what this publisher signs."""
+        signers = self._branch.source.allowed_signers
+        if signers is None:
+            return
+        verdicts = await self._branch.repository.accepted(since, until)
+        if not all(good for _, good, _ in verdicts):
+            raise StoreError(
+                f"{self._branch.source}: signing_key {self._branch.source.signing_key} is not "
+                f"allowed by {signers}; nobody would accept what this publisher signs"
+            )
 
     async def _beginning(self) -> Written:
         """The first commit of a branch: each begins a history of its own."""
