@@ -235,7 +235,7 @@ class _Runner:
     async def _follow_source(
         self, tree: SourceTree, passes: Passes, workers: Sequence[Worker]
     ) -> None:
-        offered: SourceManifest | None = None
+        offered = ("", 0)
         async with contextlib.AsyncExitStack() as stack:
             every: float | None = self._job.every
             wait: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -247,9 +247,11 @@ class _Runner:
                     tree.confirm_removals()
                     continue
                 self._tell_source(settled)
-                if settled.manifest is not None and settled.manifest is not offered:
-                    offered = settled.manifest
-                    self._offer(offered, passes, workers)
+                manifest = settled.manifest
+                # What is withheld may be other files by now: no worker needs to know.
+                if manifest is not None and (manifest.epoch, manifest.revision) != offered:
+                    offered = manifest.epoch, manifest.revision
+                    self._offer(manifest, passes, workers)
                     _log_source(self._log, settled)
 
     def _offer(self, manifest: SourceManifest, passes: Passes, workers: Sequence[Worker]) -> None:
