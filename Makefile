@@ -23,8 +23,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## show a real cluster at work, about a minute (DB=postgresql or mariadb: stored there)
-	@$(BIN)/python scripts/demo --database $(or $(DB),sqlite)
+demo: $(STAMP) ## show a real cluster at work, about a minute (DB=postgresql or mariadb, STORE=git, MECHANISM=rsync or shared)
+	@$(BIN)/python scripts/demo --database $(or $(DB),sqlite) --store $(or $(STORE),database) --mechanism $(or $(MECHANISM),broker)
 
 test: $(STAMP) lint types contracts ## lint, types, the contract, all tests (DB=postgresql: one database only; TREES=DIR: your trees, too)
 	GATESYNC_TEST_DB="$(DB)" GATESYNC_TEST_TREES="$(TREES)" $(BIN)/python -m pytest -n $(WORKERS)
@@ -53,7 +53,9 @@ long: $(STAMP) ## the random tests (kills, state machines) with 20 times the bud
 	GATESYNC_TEST_BUDGET=20 $(BIN)/python -m pytest -n $(WORKERS) --timeout 3600 \
 		tests/convergence tests/demo tests/stores tests/promises/test_sql_kills.py \
 		tests/promises/test_gateway_kills.py tests/events/test_random_faults.py \
-		tests/engines/envoy/test_engine.py tests/promises/test_envoy_redeploys.py
+		tests/engines/envoy/test_engine.py tests/promises/test_envoy_redeploys.py \
+		tests/mirroring tests/promises/test_share_kills.py tests/promises/test_share_processes.py \
+		tests/promises/test_rsync_runners.py tests/promises/test_rsync_kills.py
 
 fuzz: $(STAMP) ## the decoders and the OpenAPI pages with 60 times the budget, from other seeds each time
 	GATESYNC_TEST_BUDGET=60 GATESYNC_FUZZ_SEED="$$(date +%s)" $(BIN)/python -m pytest -n $(WORKERS) \
