@@ -387,9 +387,27 @@ async def test_of_several_publishers_one_takes_over_and_another_can_go_on(tmp_pa
     await place.settle()
     assert place.commits == []
     leading[0] = True
-    place.write(sequence_file("b"), sequence("b"))
     await place.settle()
-    assert (await place.held()).keys() == {"a", "b"}
+    assert (await place.held()).keys() == {"a"}
+
+
+async def test_who_does_not_lead_knows_what_the_other_took_over(tmp_path: Path) -> None:
+    """So what is rolled back after that stands, also when this one goes on."""
+    leading: list[bool] = [False]
+
+    async def leads() -> bool:
+        return leading[0]
+
+    place = Place(tmp_path, leads=leads)
+    place.write(sequence_file("a"), sequence("a"))
+    place.write(sequence_file("b"), sequence("b"))
+    await place.publish(sequence("a"), "a.xml")  # as the one that leads does
+    await place.settle()
+    before = await place.publish(sequence("a", "<pop/>"), "a.xml")
+    leading[0] = True
+    await place.settle()
+    assert (await place.held())["a"].digest == before.digest
+    assert "b" in await place.held()
 
 
 async def test_a_store_that_fails_is_asked_again(place: Place) -> None:

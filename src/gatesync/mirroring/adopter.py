@@ -124,10 +124,10 @@ class Adopter:
         self._adopted = read_adopted(record)
         self._found: dict[Identity, Found] = {}
         self._manifest: SourceManifest | None = None  # that `_found` was found in
-        self._done: object = None  # the state of tree and labels that was dealt with
+        self._done: object = None  # the state of all this that was dealt with
         self._refused: list[str] = []
         self._waiting = ""
-        self._granted = False  # somebody has said that what waits is meant
+        self._granted = 0  # steps for which somebody's word counts, that what waits is meant
         self._word: dict[str, str] | None = None  # the confirmations that there were before
 
     async def run(self, every: float, wait: Callable[[float], Awaitable[object]]) -> None:
@@ -163,13 +163,14 @@ class Adopter:
         heads = await self._saver.heads(self._labels)
         if self._is_confirmed(heads, waiting=bool(settled.waiting or self._waiting)):
             self._tree.confirm_removals()
-            self._granted = True
-        confirmed = self._granted and not settled.waiting  # else the next look comes first
-        state = (settled.manifest, [head.cursor for head in heads.values()])
+            self._granted = 2
+        confirmed = self._granted > 0 and not settled.waiting  # else the next look comes first
+        self._granted = 0 if confirmed else max(0, self._granted - 1)
+        leads = self._leads is None or await self._leads()
+        state = (settled.manifest, [head.cursor for head in heads.values()], leads)
         if confirmed or state != self._done:
-            await self._adopt(heads, confirmed=confirmed)
+            await self._adopt(heads, confirmed=confirmed, leads=leads)
             self._done = state
-            self._granted = self._granted and not confirmed
         problems = (*map(str, settled.problems), *self._refused)
         waiting = " and ".join(each for each in (settled.waiting, self._waiting) if each)
         self._tell(AdopterStatus(len(self._adopted), "", problems, waiting))
@@ -187,7 +188,7 @@ class Adopter:
         self._word = word
         return True
 
-    async def _adopt(self, heads: Mapping[str, Head], *, confirmed: bool) -> None:
+    async def _adopt(self, heads: Mapping[str, Head], *, confirmed: bool, leads: bool) -> None:
         self._refused, self._waiting = [], ""
         waiting = {who for who, each in self._adopted.items() if each.waiting}
         self._wait_for(waiting & self._found.keys(), waiting=False)
@@ -201,7 +202,6 @@ class Adopter:
             del self._adopted[identity]
         reason = "is gone from the tree, but was published otherwise since; remove it there"
         self._refused += [str(Problem(reason, where=str(each))) for each in adoption.overruled]
-        leads = self._leads is None or await self._leads()
         for label in self._labels:
             await self._take_over(label, adoption, held[label], heads[label], leads=leads)
         await self._in_thread(write_adopted, self._record, list(self._adopted.values()))
@@ -229,6 +229,8 @@ class Adopter:
             if each.label == label
         ]
         changed = [who for who, where in adoption.changed.items() if where == label]
+        if not (changed or leaving):
+            return
         for some in self._portions(changed) or [[]]:
             contents = await self._saver.contents({held[who].digest for who in some if who in held})
             offered = await self._in_thread(
