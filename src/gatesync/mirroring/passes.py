@@ -6,12 +6,14 @@ waits for another there. Workers that are down or silent are tried again with a 
 
 import asyncio
 import random
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -26,6 +28,8 @@ from gatesync.mirroring.worker_sync import Asked, WorkerError, WorkerSync
 from gatesync.mirroring.workers import Worker
 
 __all__ = ["PassSettings", "Passes", "open_passes"]
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class PassSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +156,8 @@ class Passes:
     async def _wait(self, tried: _Tried) -> None:
         """Until this worker is to be looked at."""
         if tried.next_try is not None:  # news do not hurry a worker that is in trouble
-            await asyncio.sleep(tried.next_try - self._now())
+            pause = tried.next_try - self._now()
+            await asyncio.sleep(min(pause, self._settings.backoff_cap))  # clocks may be set back
         else:
             try:
                 async with asyncio.timeout(self._settings.every):
@@ -176,7 +181,7 @@ class Passes:
                 at=ended,
                 seconds=ended - began,
                 exit_code=error.code if isinstance(error, RsyncError) else None,
-                why=str(error),
+                why=_UNPRINTABLE.sub("?", str(error)),  # some of it is the worker's own words
                 failures=tried.failures,
                 next_try=tried.next_try,
             )

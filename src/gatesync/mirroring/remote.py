@@ -60,6 +60,7 @@ exit
 }
 """
 _CHUNK: Final = 64 * 1024
+_ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024  # a manifest of two million files
 _ERRORS_MAX_BYTES: Final = 4096
 _LAST_LINES: Final = 3
 _CLOSE_SECONDS: Final = 2.0
@@ -117,7 +118,8 @@ class RemoteHost:
                 if self._attempts > attempts and self._failed is not None:
                     raise RemoteError(str(self._failed))
                 await self._connect()
-            return await self._exchange(f"{{word}}\n{task}\n{value}\n{folder}\n", self._words())
+            word = self._words()
+            return await self._exchange(f"{word}\n{task}\n{value}\n{folder}\n", word)
 
     async def close(self) -> None:
         """End the connection, in order where the host still listens."""
@@ -144,7 +146,8 @@ class RemoteHost:
             with self._errors.open("wb") as errors:
                 command = self._config.opening(self.host, "exec", "sh")
                 self._process = await spawn(command, stderr=errors)
-            await self._exchange(_LOOP.replace("WORD", "{word}"), self._words())
+            word = self._words()
+            await self._exchange(_LOOP.replace("WORD", word), word)
         except OSError as error:
             self._failed = RemoteError(f"ssh cannot be started: {error}")
             raise self._failed from None
@@ -159,16 +162,16 @@ class RemoteHost:
         assert process.stdout is not None
         end = re.compile(rb"\n%s ([0-9]+)\n\Z" % word.encode())
         heard = bytearray()
+        if process.stdin.is_closing():  # where uvloop would not call it a connection's error
+            raise RemoteError(await self._last_words())
         try:
-            if process.stdin.is_closing():  # where uvloop would not call it a connection's error
-                raise ConnectionResetError
-            process.stdin.write(question.replace("{word}", word).encode())
+            process.stdin.write(question.encode())
             async with asyncio.timeout(self._seconds):
                 await process.stdin.drain()
             while not (ended := end.search(heard, max(0, len(heard) - len(word) - 8))):
                 async with asyncio.timeout(self._seconds):
                     more = await process.stdout.read(_CHUNK)
-                if not more:
+                if not more or len(heard) > _ANSWER_MAX_BYTES:
                     break
                 heard += more
         except TimeoutError:

@@ -141,7 +141,7 @@ class Rsync:
                 *(*options, "--from0", "--files-from=-"),
                 *("--", f"{root}/", self._destination(worker)),
             ),
-            "\0".join(names).encode(),
+            "\0".join(names).encode(errors="surrogateescape"),
         )
         if ended.code != 0:
             raise _error(ended)

@@ -145,8 +145,8 @@ class WorkerSync:
     ) -> Brought:
         part = target.part
         done = Brought(compared=comparison is not None)
-        done.held = tuple(sorted(planned.held | planned.foreign))
-        done.removed = tuple(sorted(planned.removed))
+        done.held = tuple(sorted(map(_shown, planned.held | planned.foreign)))
+        done.removed = tuple(sorted(map(_shown, planned.removed)))
         is_nothing = not (planned.offered or planned.removed)
         if asked.dry_run:
             done.offered, done.repaired = _sorted(planned.offered, planned.repaired)
@@ -341,6 +341,11 @@ def _read(text: bytes) -> WorkerManifest | None:
         return WorkerManifest.of_json(text)
     except FormatError as error:
         raise WorkerError(f"{error}; a newer gatesync keeps this worker") from None
+
+
+def _shown(path: str) -> str:
+    """A name that is not gatesync's may have any bytes in it."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _sorted(*paths: Iterable[str]) -> Iterable[tuple[str, ...]]:
