@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -21,11 +20,13 @@ import structlog
 
 from gatesync.file_lock import wait_for_lock
 from gatesync.stores.git_command import GitCommand, GitError
-from gatesync.stores.git_log import GitLog, Sources
+from gatesync.stores.git_epochs import epoch_of, note_loss
+from gatesync.stores.git_log import GitLog
 from gatesync.stores.git_message import epoch_in
 from gatesync.stores.git_objects import Commit, DamagedError, Objects, parse_commit
 from gatesync.stores.git_repository import Listed, Repository
 from gatesync.stores.git_source import GitSource
+from gatesync.stores.git_sources import Sources
 from gatesync.stores.git_trouble import explain, retry_after
 from gatesync.stores.git_url import remote_of
 from gatesync.stores.log_index import LogIndex
@@ -37,9 +38,6 @@ LONGEST_WAIT: Final = 3600.0  # seconds, whatever a server asks for
 FIRST_WAIT: Final = 1.0
 LOCK_SECONDS: Final = 10.0  # for a process before us that is about to end
 TIDY_FETCHES: Final = 500  # after which the clone is packed
-
-# Any UUID would do, as long as it never changes.
-_EPOCHS: Final = uuid.UUID("3f0b6a52-8f0e-5f5c-9a44-5b1f7f2f5d10")
 
 _log = structlog.get_logger("gatesync.stores.git")
 _T = TypeVar("_T")
@@ -350,10 +348,11 @@ class Branch:
         ids = [commit.id for commit in commits]
         before = since or await self.repository.known()
         if before and before not in set(ids):
-            await self._note_lost(before, ids)
+            await note_loss(self.repository, before, ids)
         accepted = await self._accepted(listed, before if before in set(ids) else "", tip)
         news = list(zip(commits, (each.changes for each in listed), strict=True))[:accepted]
-        fresh = GitLog(await self._epoch(commits[:accepted]), self._sources)
+        epoch, self.lost = await epoch_of(self.repository, self.source, commits[:accepted])
+        fresh = GitLog(epoch, self._sources)
         steps = await _to_end(fresh.prepare, news, self._writing)
         await _to_end(fresh.apply, steps, self._writing)
         async with self._index_turn:
@@ -391,47 +390,6 @@ class Branch:
                 )
                 return number
         return len(listed)
-
-    # Epochs -------------------------------------------------------------------------------
-
-    async def _note_lost(self, before: str, ids: Sequence[str]) -> None:
-        try:
-            known = await self.repository.history(before)
-        except DamagedError:
-            return
-        common = 0
-        while common < min(len(known), len(ids)) and known[common] == ids[common]:
-            common += 1
-        if not common:  # another root is another epoch by itself
-            return
-        _log.error(
-            "the branch's history was rewritten: this is another epoch",
-            branch=str(self.source), lost=known[common], commits=len(known) - common,
-        )  # fmt: skip
-        await self.repository.remember_lost(known[common])
-
-    async def _epoch(self, commits: Sequence[Commit]) -> str:
-        """What the history says that it is, unless it lost something after that."""
-        if not commits:
-            return str(uuid.uuid5(_EPOCHS, str(self.source)))
-        root = uuid.uuid5(_EPOCHS, f"{commits[0].id}/{self.source.path}")
-        said = [(number, epoch_in(commit)) for number, commit in enumerate(commits)]
-        said = [each for each in said if each[1]]
-        self.lost = await self.repository.lost()
-        if self.lost:
-            after = await self._place_of_loss(self.lost, [commit.id for commit in commits])
-            if not any(number > after for number, _ in said):
-                return str(uuid.uuid5(root, self.lost))
-            await self.repository.remember_lost("")
-            self.lost = ""
-        return said[-1][1] if said else str(root)
-
-    async def _place_of_loss(self, lost: str, ids: Sequence[str]) -> int:
-        try:
-            known = await self.repository.history(lost)
-        except DamagedError:
-            return -1
-        return ids.index(known[-2]) if len(known) > 1 and known[-2] in ids else -1
 
     # When to look -------------------------------------------------------------------------
 

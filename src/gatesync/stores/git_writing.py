@@ -9,7 +9,7 @@ from gatesync.artifacts.changes import Change, ChangeSet, Instruction
 from gatesync.artifacts.errors import FormatError, ProblemsError
 from gatesync.artifacts.planning import Publish, SaveRequest
 from gatesync.stores.git_layout import Built, build, files_in, folder_of, place_of
-from gatesync.stores.git_log import Files, GitLog, Step
+from gatesync.stores.git_log import GitLog, Step
 from gatesync.stores.git_message import (
     COMMIT_FORMAT,
     Brought,
@@ -21,6 +21,7 @@ from gatesync.stores.git_message import (
 )
 from gatesync.stores.git_objects import Commit, Objects, blob_id
 from gatesync.stores.git_repository import Draft
+from gatesync.stores.git_sources import Files
 from gatesync.stores.log_index import Planned, Record
 from gatesync.stores.store import StoreError
 

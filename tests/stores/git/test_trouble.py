@@ -138,7 +138,7 @@ async def test_a_server_that_fails_is_told_and_let_alone_for_a_while(
     async with open_git_retriever(source_of(url, tmp_path / "gateway")) as retriever:
         await retriever.heads(["Shop"])
         away = server.rename(tmp_path / "away.git")
-        with pytest.raises(StoreError, match="there is no repository there|no such repository"):
+        with pytest.raises(StoreError, match="there is no"):
             await retriever.nudge()
         for question in (retriever.heads(["Shop"]), retriever.manifest("Shop")):
             with pytest.raises(StoreError):  # not as if what was known were in step
