@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--artifacts", type=int, default=1_000)
     parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
     parser.add_argument("--seconds", type=float, default=60.0, help="idle seconds measured")
+    parser.add_argument("--settle", type=float, default=5.0, help="seconds before, of start-up")
     options = parser.parse_args()
     for broker in (True, False):
         with tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
@@ -83,7 +84,7 @@ def _measure(folder: Path, options: argparse.Namespace, *, broker: bool) -> dict
         )
         gateway = stack.enter_context(role("gateway", config, folder / "gateway.log"))
         wait_until(f"http://127.0.0.1:{ports['gateway']}/health/ready")
-        time.sleep(5)  # the first heartbeat's work is start-up, not idleness
+        time.sleep(options.settle)  # the first heartbeat's work is start-up, not idleness
         before = _cpu_seconds(gateway.pid)
         time.sleep(options.seconds)
         cpu, resident = _cpu_seconds(gateway.pid) - before, _resident_mb(gateway.pid)

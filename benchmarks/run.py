@@ -63,10 +63,17 @@ BENCHMARKS = (
     Benchmark("against_etcd", 60, quick=("--watchers", "2", "--rounds", "3")),
     Benchmark("against_lsyncd", 90, quick=("--targets", "1", *SHORT)),
     Benchmark("cold_start", 300, quick=(*FEW, *SHORT)),
-    Benchmark("starting_together", 120, quick=(*FEW, *SHORT, "--gateways", "3")),
+    Benchmark(
+        "starting_together", 120, quick=(*FEW, *SHORT, "--gateways", "3", "--processes", "1")
+    ),
     Benchmark("catching_up", 120, quick=(*FEW, "--db", "sqlite", "--few", "5", "--rounds", "3")),
     Benchmark("sql_store", 150, full=("--sizes",)),
-    Benchmark("idle_gateway", 120, full=("--seconds", "30"), quick=(*FEW, "--seconds", "1")),
+    Benchmark(
+        "idle_gateway",
+        120,
+        full=("--seconds", "30"),
+        quick=(*FEW, "--seconds", "0.5", "--settle", "0"),
+    ),
     Benchmark(
         "envoy_serving",
         150,
@@ -160,7 +167,7 @@ def _lines_of(command: Sequence[str], seconds: float) -> tuple[list[dict[str, An
     assert process.stdout is not None
     timer = _Timer(process, seconds)
     lines: list[dict[str, Any]] = []
-    with timer:
+    with process, timer:
         for line in process.stdout:
             print(line, end="", flush=True)
             try:
