@@ -45,6 +45,7 @@ _SAYS_NOTHING: Final = ("rsync error:", "rsync warning:", "file has vanished:")
 _BANDWIDTH: Final = re.compile(r"[0-9]+(\.[0-9]+)?([KMGkmg]([Bb]|iB)?)?")
 _ESCAPED: Final = re.compile(rb"\\#([0-7]{3})")
 _FLAGS: Final = 11  # what `%i` takes of a line: YXcstpoguax, or `*deleting  `
+_UNCHANGED: Final = b".f         "
 _DELETED: Final = b"*deleting"
 _SENT: Final = re.compile(rb"^Total bytes sent: ([0-9]+)$", re.MULTILINE)
 
@@ -184,15 +185,16 @@ def comparison_of(output: bytes) -> Comparison:
         flags, name = line[:_FLAGS], line[_FLAGS + 1 :]
         if flags.rstrip(b" ") == _DELETED:
             extra.append(_name(name))
-        elif flags.startswith(b".f") and not set(b"csp") & set(flags[2:]):
+        elif flags == _UNCHANGED or (flags[:2] == b".f" and not set(b"csp") & set(flags[2:])):
             equal.add(_name(name))
     return Comparison(frozenset(equal), tuple(extra))
 
 
 def _name(shown: bytes) -> str:
     # What is no printable character stands there as a backslash, '#' and three octal digits.
-    whole = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), shown)
-    return whole.decode(errors="surrogateescape")
+    if b"\\#" in shown:
+        shown = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), shown)
+    return shown.decode(errors="surrogateescape")
 
 
 def _error(ended: Ended) -> RsyncError:

@@ -174,4 +174,6 @@ def _decode(data: bytes, kind: type[_Document]) -> _Document | None:
 
 
 def _is_ours(path: str) -> bool:
-    return WORKER_FOLDER in path.split("/")  # also of a worker's folder below this one
+    return WORKER_FOLDER in path and WORKER_FOLDER in path.split(
+        "/"
+    )  # also of a worker's folder below this one

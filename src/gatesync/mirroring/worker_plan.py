@@ -140,7 +140,7 @@ def _extra(
     part: Part, standing: Standing, comparison: Comparison | None
 ) -> tuple[frozenset[str], frozenset[str]]:
     """What a worker has that nobody told of, and what rsyncs left there that were killed."""
-    if comparison is None:
+    if comparison is None or not comparison.extra:
         return frozenset(), frozenset()
     known = standing.owned().union(part.files)
     folders = {folder for path in known for folder in _above(path)}
