@@ -84,7 +84,7 @@ def test_a_folder_counts_only_as_it_is_to_be_called(place: Place, how: str) -> N
 
 def test_what_a_folder_is_to_be_called_is_told() -> None:
     for wrong in ("Shop/carbon.super/api/Menu/1.0.0", "SHOP~1/carbon.super/api/MENU~1/1.0.0"):
-        with pytest.raises(Problem, match=r"is to be called Shop~1/carbon\.super/api/Menu~1/1\.0\.0"):
+        with pytest.raises(Problem, match=r"called Shop~1/carbon\.super/api/Menu~1/1\.0\.0"):
             place_of(wrong)
 
 
