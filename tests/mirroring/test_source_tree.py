@@ -282,10 +282,12 @@ def test_the_next_process_needs_one_look_and_no_reading_where_nothing_changed(
     watched.clock.now += 2
     before = manifest(watched)
     watched.tree.save()
+    written = watched.record.stat().st_ino
     tree = watched.opened()
     settled = tree.look()
     assert (settled.manifest, settled.restless) == (before, set())
     assert tree.scanner.read_files == 0
+    assert watched.record.stat().st_ino == written
 
 
 def test_the_next_process_knows_what_was_refused(watched: Watched) -> None:

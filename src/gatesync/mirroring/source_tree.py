@@ -133,7 +133,10 @@ class SourceTree:
         self._good: Mapping[str, ScannedFile] = known.good if known else {}
         self._taken: Mapping[str, ScannedFile] = known.taken if known else {}
         self._checked: Checked | None = None
-        self._recorded: tuple[object, ...] = ()
+        self._recorded: tuple[object, ...] = ()  # what the record says
+        if known:
+            waiting = frozenset(known.waiting)
+            self._recorded = (known.manifest.revision, {*known.unchecked}, waiting)
         self._told: Checked | None = None  # what the manifest says
         self._frozen: frozenset[str] = frozenset()
         self._vanished = Vanished(frozenset(known.waiting if known else ()), "")
