@@ -81,6 +81,7 @@ def test_two_publishers_and_a_gateway_on_two_mounts(tmp_path: Path) -> None:
             lambda: (mounts.exported / TREE / "a.xml").read_text() != "edited",
             "what people changed is put right",
         )
+        assert two.ask("/health/ready").json()["tree"] == "good, 4 artifacts"
         away_and_back(two, mounts.two)
 
 

@@ -26,6 +26,7 @@ from gatesync.cli.git_looking import looking_at_git, not_served
 from gatesync.cli.notifying import ready_at
 from gatesync.cli.output import Output
 from gatesync.cli.session import write_client_file
+from gatesync.cli.share import tree_said
 from gatesync.cli.storing import open_store
 from gatesync.config import ConfigError, Secret, Settings, load_adapter
 from gatesync.config.addresses import Address
@@ -149,6 +150,8 @@ async def publisher_role(
                 said["environments"] = f"{answer} of {len(environments)} answer"
             if unserved := not_served(saver):  # told; all else is served
                 said["not_served"] = unserved
+            if tree := tree_said(saver):  # told; it holds up no publish
+                said["tree"] = tree
             if adopter is not None:  # told; what was taken over before is served
                 said["adopted"] = adopter.said()
             said["signing"] = keys.trouble or keys.name
@@ -274,7 +277,8 @@ def environments_of(settings: Settings) -> list[Environment]:
 
 def _for_strangers(said: dict[str, str]) -> dict[str, str]:
     """Without the names of artifacts and files."""
-    return {name: text for name, text in said.items() if name not in {"not_served", "adopted"}}
+    private = {"not_served", "adopted", "tree"}
+    return {name: text for name, text in said.items() if name not in private}
 
 
 def _audited(app: Any, audit: AuditLog | None) -> Any:

@@ -12,9 +12,10 @@ from gatesync.stores.share_chain import first_manifest
 from gatesync.stores.share_files import create_share
 from gatesync.stores.share_source import ShareSource
 from gatesync.stores.share_state import open_state
-from gatesync.stores.store import StoreError
+from gatesync.stores.share_store import ShareStore
+from gatesync.stores.store import Saver, StoreError
 
-__all__ = ["create"]
+__all__ = ["create", "tree_said"]
 
 
 def create(settings: Settings, output: Output) -> int:
@@ -33,6 +34,11 @@ def create(settings: Settings, output: Output) -> int:
     if not os.path.ismount(source.path):
         output.line(f"{source.path} is an ordinary folder: nothing is mounted just there")
     return 0
+
+
+def tree_said(store: Saver) -> str:
+    """How the tree in a share stands; empty where the store is none, or has none."""
+    return store.tree if isinstance(store, ShareStore) else ""
 
 
 def _create(source: ShareSource) -> str:

@@ -103,11 +103,23 @@ class ShareKeeper:
             self.holds = True
             lease = self._store.known.manifest.next_lease
             _log.info("keeps the share", share=str(self._source.path), lease=lease)
-        if self._source.labels and not self._source.adopt and self._source.state is not None:
+        if self._has_tree:
             await self._keep_tree()
         if self._clock() - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = self._clock()
             await self._store.run(self._sweep.sweep, self._store.known.manifest)
+
+    def said(self) -> str:
+        """How the tree stands, in a few words."""
+        if self._trouble:
+            return self._trouble
+        if not self.holds:
+            holder, _, _ = self._store.known.manifest.holder.rpartition(" ")
+            return f"kept by {holder}" if holder else "kept by nobody yet"
+        if not self.refused:
+            return f"good, {len(self._in_tree)} artifacts"
+        reason = next(iter(self.refused.values()))
+        return f"{len(self.refused)} of {len(self._in_tree)} artifacts are not there: {reason}"
 
     async def release(self) -> None:
         """Let others hold the lease. Raises `StoreError`."""
@@ -126,6 +138,8 @@ class ShareKeeper:
                     self._tell("")
                 except StoreError as error:
                     self._tell(str(error))
+                if self._has_tree:
+                    self._store.tree = self.said()
                 await asyncio.sleep(self._source.check_seconds)
         finally:
             with suppress(StoreError, TimeoutError):
@@ -153,6 +167,11 @@ class ShareKeeper:
         if sign != self._sign:
             self._sign, self._sign_at = sign, now
         return now - self._sign_at >= self._silent
+
+    @property
+    def _has_tree(self) -> bool:
+        source = self._source
+        return bool(source.labels) and not source.adopt and source.state is not None
 
     # The tree ---------------------------------------------------------------------------------
 

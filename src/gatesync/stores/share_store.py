@@ -152,6 +152,9 @@ class ShareStore(ShareRetriever):
 
     Publishers need no leave of each other: of those who go on from one state, one does, and the
     others plan again.
+
+    Attributes:
+        tree: how the share's tree stands, in a few words; empty where there is none.
     """
 
     def __init__(
@@ -164,6 +167,7 @@ class ShareStore(ShareRetriever):
         super().__init__(source, step)
         self.state = state
         self.epoch = ""
+        self.tree = ""
         self._source = source
         self._writer = source.holder or state.id
         self._chance = chance

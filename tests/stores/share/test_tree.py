@@ -160,11 +160,13 @@ async def test_files_of_others_are_left_alone_and_hold_up_only_who_wants_their_p
     await one.check()
     assert files_in(share.tree) == others | files_wanted(menu("1", "Bill"))
     assert "gatesync did not write this file" in one.keeper.refused[menu().api_id]
+    assert one.keeper.said().startswith("1 of 2 artifacts are not there: ")
     (share.tree / API).unlink()
     del others[API]
     await one.check(VERIFY)
     assert files_in(share.tree) == others | files_wanted(menu("1", "Bill"), menu("1"))
     assert one.keeper.refused == {}
+    assert one.keeper.said() == "good, 2 artifacts"
 
 
 async def test_nobody_else_keeps_it_until_its_holder_is_silent(
@@ -173,6 +175,7 @@ async def test_nobody_else_keeps_it_until_its_holder_is_silent(
     other = share.publisher()
     await one.check()
     await other.check()
+    assert other.keeper.said() == "kept by publisher"
     await other.publish(menu("1"))  # who does not keep the tree publishes all the same
     assert (one.keeper.holds, other.keeper.holds) == (True, False)
     assert files_in(share.tree) == {}
