@@ -10,6 +10,7 @@ from gatesync.config import WhenStale
 from gatesync.gateway import admin, wso2_admin
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
 from gatesync.gateway.staleness import StalenessRule, readiness_of, unserved
+from gatesync.web.git_hook import HOOK_PATH
 
 pytestmark = pytest.mark.fast
 
@@ -39,7 +40,7 @@ def test_every_path_is_on_the_page_and_every_path_of_the_page_is_there() -> None
         for method in handler.http_methods
         if method in {"GET", "POST"}
     }
-    assert written == served | {("GET", path) for path in COMMON}
+    assert written == served | {("GET", path) for path in COMMON} | {("POST", HOOK_PATH)}
 
 
 def test_every_field_of_readiness_is_on_the_page() -> None:
