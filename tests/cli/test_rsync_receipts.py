@@ -110,9 +110,12 @@ def test_a_worker_that_has_not_what_the_source_is_at_is_behind(receipts: Receipt
 
 
 def test_a_dry_run_is_no_receipt(receipts: Receipts) -> None:
-    before = receipts.version
+    receipts.news.clear()
     receipts.take(outcome(Result.PLANNED, epoch="e", revision=3), 1)
-    assert (receipts.version, states(receipts)[0]) == (before, ("starting", 0))
+    assert not receipts.news.is_set()
+    assert states(receipts)[0] == ("starting", 0)
+    receipts.take(outcome(Result.IN_STEP, epoch="e", revision=3), 1)
+    assert receipts.news.is_set()
 
 
 def test_the_time_until_the_next_try_runs_down(receipts: Receipts, clock: Clock) -> None:
@@ -161,8 +164,8 @@ def test_a_runner_that_died_is_lost_and_one_that_ended_is_not(
         receipts.keep(receipts.report(5.0, leaving=leaving))
         state = read_state(tmp_path / "state.json")
         assert state is not None
-        assert not any(row.lost for row in rows_of(state, AT + 14))
-        assert [row.lost for row in rows_of(state, AT + 16)] == [lost, lost]
+        assert not any(row.lost for row in rows_of(state, AT + 89))
+        assert [row.lost for row in rows_of(state, AT + 91)] == [lost, lost]
 
 
 def test_a_state_file_is_a_document_with_its_format(receipts: Receipts, tmp_path: Path) -> None:
@@ -170,6 +173,25 @@ def test_a_state_file_is_a_document_with_its_format(receipts: Receipts, tmp_path
     document = msgspec.json.decode((tmp_path / "state.json").read_bytes())
     assert document["format"] == "gatesync.rsync-state/1"
     assert document["report"]["format"] == "gatesync.workers/1"
+
+
+def test_a_file_is_written_again_for_news_and_now_and_then(
+    receipts: Receipts, tmp_path: Path, clock: Clock
+) -> None:
+    path = tmp_path / "state.json"
+
+    def is_written() -> bool:
+        path.unlink(missing_ok=True)
+        receipts.keep(receipts.report(5.0))
+        return path.exists()
+
+    assert [is_written(), is_written()] == [True, False]
+    receipts.take(outcome(Result.BROUGHT, epoch="e", revision=3), 1)
+    assert [is_written(), is_written()] == [True, False]
+    clock.now += 30
+    assert [is_written(), is_written()] == [True, False]
+    receipts.keep(receipts.report(leaving=True))
+    assert path.exists()
 
 
 def test_files_are_counted_where_they_belong() -> None:

@@ -1,5 +1,6 @@
 """The receipts of rsync's workers: made of what became of each, kept in a file, and reported."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,12 +12,18 @@ import structlog
 from gatesync.mirroring.outcome import Outcome, Result
 from gatesync.mirroring.workers import Worker
 from gatesync.private_file import write_private_file
-from gatesync.publisher.workers import WorkerRow, WorkersReport, WorkerState, WorkerStatus
+from gatesync.publisher.workers import (
+    LOST_INTERVALS,
+    WorkerRow,
+    WorkersReport,
+    WorkerState,
+    WorkerStatus,
+)
 
 __all__ = ["KeptState", "Receipts", "read_state", "rows_of", "status_of"]
 
 STATE_FORMAT: Final = "gatesync.rsync-state/1"
-LOST_INTERVALS: Final = 3
+KEEP_SECONDS: Final = 30.0  # the file is written anew as often as this where there is no news
 
 _log: Final = structlog.get_logger("gatesync.rsync")
 
@@ -39,13 +46,13 @@ class Receipts:
         clock: seconds since 1970.
 
     Attributes:
-        version: rises with each news.
+        news: set by each; whoever tells them clears it.
     """
 
     def __init__(
         self, runner: str, source: Path, path: Path, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self.version = 0
+        self.news = asyncio.Event()
         self._runner = runner
         self._source = str(source)
         self._path = path
@@ -54,6 +61,7 @@ class Receipts:
         self._statuses: dict[str, WorkerStatus] = {}
         self._next_try: dict[str, float] = {}
         self._trouble = ""
+        self._kept: tuple[tuple[WorkerStatus, ...], float] = ((), 0.0)
         if (known := read_state(path)) is not None:
             self._statuses = {each.worker: each for each in known.report.workers}
             self._revision = known.report.revision
@@ -63,13 +71,13 @@ class Receipts:
         known = self._statuses
         starting = (WorkerStatus(worker=w.line, state=WorkerState.STARTING) for w in workers)
         self._statuses = {each.worker: known.get(each.worker, each) for each in starting}
-        self.version += 1
+        self.news.set()
 
     def offer(self, revision: int) -> None:
         """The source is at this revision."""
         if revision != self._revision:
             self._revision = revision
-            self.version += 1
+            self.news.set()
 
     def take(self, outcome: Outcome, files: int) -> None:
         """A pass of one worker ended; it is to have so many files."""
@@ -77,7 +85,7 @@ class Receipts:
             before = self._statuses[outcome.worker]
             self._statuses[outcome.worker] = status_of(before, outcome, files)
             self._next_try[outcome.worker] = outcome.next_try or 0.0
-            self.version += 1
+            self.news.set()
 
     def report(self, interval: float = 0.0, *, leaving: bool = False) -> WorkersReport:
         """How all of them are now; the next report comes in `interval` seconds, or ever."""
@@ -91,8 +99,15 @@ class Receipts:
         )
 
     def keep(self, report: WorkersReport) -> None:
-        """Write it to the file. Blocks; a file that cannot be written is told of once."""
-        state = KeptState(report, int(self._clock() * 1000))
+        """Write it to the file, where it says more than what is there; blocks.
+
+        A file that cannot be written is told of once.
+        """
+        statuses, at = tuple(self._statuses.values()), self._clock()
+        if not report.leaving and self._kept[0] == statuses and at - self._kept[1] < KEEP_SECONDS:
+            return
+        self._kept = statuses, at
+        state = KeptState(report, int(at * 1000))
         try:
             write_private_file(self._path, msgspec.json.encode(state))
         except OSError as error:
@@ -158,8 +173,8 @@ def rows_of(state: KeptState, now: float) -> list[WorkerRow]:
     """The workers as a table shows them; `now` is in seconds since 1970."""
     report = state.report
     silent = max(0, int(now * 1000) - state.at)
-    limit = LOST_INTERVALS * report.interval_ms
-    lost = not report.leaving and 0 < limit < silent
+    limit = LOST_INTERVALS * max(report.interval_ms, int(KEEP_SECONDS * 1000))
+    lost = not report.leaving and silent > limit
     return [
         WorkerRow(report.runner, report.source, report.revision, silent, lost, each)
         for each in report.workers

@@ -284,17 +284,14 @@ class _Runner:
 
     async def _report(self) -> None:
         """On news, and each heartbeat; not for a lease that another has by now."""
-        told = -1
         while True:
-            if self._receipts.version != told:
-                await asyncio.sleep(NEWS_SECONDS)
-            told = self._receipts.version
+            await asyncio.sleep(NEWS_SECONDS)
+            self._receipts.news.clear()
             if await self._turn.holds():
                 await self._tell(self._receipts.report(self._heartbeat))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat):
-                    while self._receipts.version == told:  # noqa: ASYNC110 - news are frequent
-                        await asyncio.sleep(NEWS_SECONDS)
+                    await self._receipts.news.wait()
 
     async def _tell(self, report: WorkersReport) -> None:
         await asyncio.to_thread(self._receipts.keep, report)

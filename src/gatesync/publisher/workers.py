@@ -18,6 +18,7 @@ from gatesync.artifacts.digests import Count
 from gatesync.stores.wire import WIRE_FORMAT
 
 __all__ = [
+    "LOST_INTERVALS",
     "WORKERS_FORMAT",
     "WorkerRow",
     "WorkerState",
