@@ -101,6 +101,11 @@ def _head(results: Mapping[str, Any]) -> str:
             f"kernel {machine['kernel']}, Python {machine['python']}.",
             f"- Others on it: before a benchmark they kept at most {busiest:g} cores busy.",
             f"- Versions: {versions}.",
+            "- To repeat it: `make bench`, 20 minutes; `make bench NAME=fleet` for one. What others",
+            "  wrote has to be installed, and is left out where it is not: postgresql and",
+            "  mariadb-server, nginx-light and wrk, etcd-server and etcd-client, lsyncd, rsync and",
+            "  openssh-server, by their names in Debian; OPAL by",
+            "  `python benchmarks/peers.py install`, into an environment of its own.",
         ]
     )
 

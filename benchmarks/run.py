@@ -3,6 +3,7 @@
     python -m benchmarks.run                    all of them, into docs/benchmarks/, in 20 minutes
     python -m benchmarks.run proof fleet        two of them; nothing is kept
     python -m benchmarks.run --save proof       one of them, in the place of its last figures
+    python benchmarks/peers.py install          what is measured beside ours, before the first run
     python -m benchmarks.run --quick            each in seconds, to see that they run; none is kept
 
 Whoever commits figures has a machine for himself: how busy it was before each benchmark is kept,

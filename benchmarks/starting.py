@@ -17,7 +17,7 @@ import msgspec
 
 from parts import GATESYNC, cpu_seconds, free_port, role
 
-__all__ = ["EMPTY", "LABEL", "Node", "Start", "median_start", "node_token"]
+__all__ = ["EMPTY", "LABEL", "Node", "Start", "median_start", "node_token", "until_ready"]
 
 LABEL, EMPTY = "Default", "Empty"
 READY_SECONDS = 300.0
@@ -48,9 +48,9 @@ class Node:
     ) -> None:
         self.port = free_port()
         self.data = folder / name
-        self._config = folder / f"{name}.toml"
+        self.config = folder / f"{name}.toml"
         self._folder = folder
-        self._config.write_text(
+        self.config.write_text(
             f"[gatesync]\ndata = '{name}'\nnode_id = 'bench'\n"
             f"[gatesync.gateway]\nlisten = '127.0.0.1:{self.port}'\ntoken = '{token}'\n"
             "start_from_cache = true\n"
@@ -61,9 +61,9 @@ class Node:
 
     def start(self, artifacts: int) -> Start:
         """Start it, see that it has so many artifacts, and end it."""
-        with _ready() as wait:
+        with until_ready() as wait:
             started = time.perf_counter()
-            with role("gateway", self._config, self._folder / "gateway.log") as process:
+            with role("gateway", self.config, self._folder / "gateway.log") as process:
                 wait(process)
                 seconds = time.perf_counter() - started
                 start = Start(seconds, cpu_seconds(process.pid), _peak_mb(process.pid))
@@ -73,7 +73,7 @@ class Node:
 
 
 @contextmanager
-def _ready() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+def until_ready() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
     """A service manager's socket, for what is started in the block."""
     with tempfile.TemporaryDirectory(prefix="gatesync-notify-") as folder:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
