@@ -32,7 +32,7 @@ from gatesync.stores.git_url import remote_of
 from gatesync.stores.log_index import LogIndex
 from gatesync.stores.store import StoreError
 
-__all__ = ["Branch", "open_branch"]
+__all__ = ["Branch", "NoBranchError", "open_branch", "to_end"]
 
 LONGEST_WAIT: Final = 3600.0  # seconds, whatever a server asks for
 FIRST_WAIT: Final = 1.0
@@ -245,7 +245,7 @@ class Branch:
         """See `GitLog.describe`; for who holds `working`."""
         wanted = list(labels)
         async with self._index_turn:
-            await _to_end(self.log.describe, wanted, self._writing)
+            await to_end(self.log.describe, wanted, self._writing)
 
     async def settle_loss(self) -> None:
         """The epoch that begins where the history was rewritten is written down."""
@@ -255,14 +255,14 @@ class Branch:
     async def extend(self, change: Callable[[GitLog, Objects], object]) -> None:
         """Let the log go on by what this process has written; for who holds `working`."""
         async with self._index_turn:
-            await _to_end(change, self.log, self._writing)
+            await to_end(change, self.log, self._writing)
         self._seen = self.log.head
         self._fetches += 1
 
     async def _read(self, question: Callable[[Objects], _T]) -> _T:
         async with self._reading_turn:
             try:
-                return await _to_end(question, self._reading)
+                return await to_end(question, self._reading)
             except DamagedError as error:
                 reason = f"{self.source}: the clone in {self.source.cache} is damaged ({error})"
                 async with self.working:
@@ -327,7 +327,7 @@ class Branch:
             await self._begin_anew(tip, "")
             return
         listed = await self.repository.listing(since, tip)
-        commits = await _to_end(self._commits, listed)
+        commits = await to_end(self._commits, listed)
         if not _continues(commits, since):
             await self._begin_anew(tip, since)
             return
@@ -336,15 +336,15 @@ class Branch:
         if any(epoch_in(commit) not in ("", known.epoch) for commit, _ in news):
             await self._begin_anew(tip, since)
             return
-        steps = await _to_end(known.prepare, news, self._writing)
+        steps = await to_end(known.prepare, news, self._writing)
         async with self._index_turn:
-            await _to_end(known.apply, steps, self._writing)
+            await to_end(known.apply, steps, self._writing)
         await self._taken_over(known, tip)
 
     async def _begin_anew(self, tip: str, since: str) -> None:
         """Read the whole history; where it is another one than was known, that shows."""
         listed = await self.repository.listing("", tip)
-        commits = await _to_end(self._commits, listed)
+        commits = await to_end(self._commits, listed)
         ids = [commit.id for commit in commits]
         before = since or await self.repository.known()
         if before and before not in set(ids):
@@ -353,8 +353,8 @@ class Branch:
         news = list(zip(commits, (each.changes for each in listed), strict=True))[:accepted]
         epoch, self.lost = await epoch_of(self.repository, self.source, commits[:accepted])
         fresh = GitLog(epoch, self._sources)
-        steps = await _to_end(fresh.prepare, news, self._writing)
-        await _to_end(fresh.apply, steps, self._writing)
+        steps = await to_end(fresh.prepare, news, self._writing)
+        await to_end(fresh.apply, steps, self._writing)
         async with self._index_turn:
             self.current = fresh
         await self._taken_over(fresh, tip)
@@ -418,7 +418,7 @@ def _continues(commits: Sequence[Commit], since: str) -> bool:
     return bool(commits) and bool(commits[0].parents) and commits[0].parents[0] == since
 
 
-async def _to_end(work: Callable[..., _T], *arguments: Any) -> _T:
+async def to_end(work: Callable[..., _T], *arguments: Any) -> _T:
     """Do that in a thread; whoever is cancelled meanwhile still waits for its end."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
     try:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Head
 from gatesync.artifacts.planning import SaveRequest
-from gatesync.stores.git_branch import Branch, NoBranchError, open_branch
+from gatesync.stores.git_branch import Branch, NoBranchError, open_branch, to_end
 from gatesync.stores.git_command import GitError
 from gatesync.stores.git_message import COMMIT_FORMAT, Confirmed, Note, with_note
 from gatesync.stores.git_objects import DamagedError
@@ -101,10 +101,8 @@ class GitStore(GitRetriever):
         async def plan() -> Written:
             nonlocal answers
             await self._branch.describe(labels)
-            log = self._branch.log
-            planned = log.index.plan(requests, sign, first_revision=log.count + 1)
-            answers = planned.answers
-            return drafts_of(log, requests, planned, self._now())
+            answers, written = await to_end(self._planned, requests, sign)
+            return written
 
         if requests:
             await self._write(plan)
@@ -152,6 +150,14 @@ class GitStore(GitRetriever):
         return 0
 
     # Writing ------------------------------------------------------------------------------
+
+    def _planned(
+        self, requests: Sequence[SaveRequest], sign: Sign | None
+    ) -> tuple[list[SaveOutcome | Refused], Written]:
+        """In a thread: 10,000 artifacts take seconds. Who calls holds `working`."""
+        log = self._branch.log
+        planned = log.index.plan(requests, sign, first_revision=log.count + 1)
+        return planned.answers, drafts_of(log, requests, planned, self._now())
 
     async def _write(self, plan: "Plan") -> None:
         """Push what is planned on top of everything that others have pushed.

@@ -8,7 +8,7 @@ import msgspec
 from gatesync.artifacts.changes import Change, ChangeSet, Instruction
 from gatesync.artifacts.errors import FormatError, ProblemsError
 from gatesync.artifacts.planning import Publish, SaveRequest
-from gatesync.stores.git_layout import Built, build, files_in, folder_of, place_of
+from gatesync.stores.git_layout import Built, files_in, folder_of, place_of, rebuild
 from gatesync.stores.git_log import GitLog, Step
 from gatesync.stores.git_message import (
     COMMIT_FORMAT,
@@ -62,13 +62,12 @@ class _Folders:
         if entry.digest not in self._made:
             try:
                 files = files_in(content)
-                self._made[entry.digest] = files, build(files, entry.identity, folder)
             except (ProblemsError, FormatError) as error:
                 raise StoreError(f"{entry.identity} cannot be written as files: {error}") from error
-        files, built = self._made[entry.digest]
-        if built.entry != entry:
-            raise StoreError(f"{entry.identity} would not come back from its files as it is")
-        return files, built
+            if rebuild(files, entry.identity, folder, entry.digest) != content:
+                raise StoreError(f"{entry.identity} would not come back from its files as it is")
+            self._made[entry.digest] = files, Built(entry, content)
+        return self._made[entry.digest]
 
 
 def drafts_of(log: GitLog, requests: Sequence[SaveRequest], planned: Planned, now: int) -> Written:
