@@ -100,7 +100,7 @@ async def _measure(
 @contextmanager
 def _etcd(program: Path, folder: Path) -> Iterator[str]:
     url, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = [program, "--name", "bench", "--data-dir", folder / "etcd"]
+    command: list[str | Path] = [program, "--name", "bench", "--data-dir", folder / "etcd"]
     command += ["--listen-client-urls", url, "--advertise-client-urls", url]
     command += ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]
     command += ["--initial-cluster", f"bench={peers}"]

@@ -23,7 +23,10 @@ from tests.servers.postgresql import postgresql_server
 __all__ = ["DATABASES", "MissingError", "database", "driver"]
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
-_SERVERS = {"postgresql": postgresql_server, "mariadb": mariadb_server}
+_SERVERS: dict[str, Callable[[], Any]] = {
+    "postgresql": postgresql_server,
+    "mariadb": mariadb_server,
+}
 
 
 class MissingError(Exception):

@@ -70,7 +70,7 @@ def _measure(folder: Path, count: int, size: int) -> None:
         assert not published, "the same tree changes nothing"
         peak = _peak_mb(server.pid)
     peaks = max(client, client_again)
-    shared = {"files": files, "artifacts": _artifacts(count), "n": 1}
+    shared: dict[str, Any] = {"files": files, "artifacts": _artifacts(count), "n": 1}
     megabytes = sum(each.stat().st_size for each in _files_in(repository)) / 1e6
     print_figure(
         "large_publish",

@@ -60,7 +60,7 @@ def install_opal() -> None:
         return
     venv.create(folder, with_pip=True, clear=True)
     packages = [f"opal-server=={OPAL_VERSION}", f"opal-client=={OPAL_VERSION}"]
-    pip = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, *packages], check=True)
 
 

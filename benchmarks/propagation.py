@@ -146,7 +146,12 @@ async def _measure(
         publisher = Publisher(store, hub, "bench", heartbeat=HEARTBEAT, signer=lambda: signer)
         await stack.enter_async_context(running(publisher))
         served, token = await stack.enter_async_context(serving(publisher, folder, HEARTBEAT))
-        work = {"url": served, "token": token, "broker": broker.connect_url, "secret": secret}
+        work: dict[str, Any] = {
+            "url": served,
+            "token": token,
+            "broker": broker.connect_url,
+            "secret": secret,
+        }
         work |= {"signed": signed, "heartbeat": HEARTBEAT}
         split = shares(gateways, options.processes)
         workers: list[int] = []
@@ -175,8 +180,8 @@ async def _measure(
             if number >= WARM_UP:
                 ours.append(mine)
                 limit.append(theirs)
-                for who, then, now in zip(costs, before_it, after_it, strict=True):
-                    costs[who].append((now - then) * 1000)
+                for spent, then, now in zip(costs.values(), before_it, after_it, strict=True):
+                    spent.append((now - then) * 1000)
     _print(name, variant, options, milliseconds(ours), milliseconds(limit), costs)
     _print_memory(name, variant, grown / 1000)
 
@@ -190,7 +195,7 @@ def _print(
     costs: dict[str, list[float]],
 ) -> None:
     gateways = variant.gateways
-    target = SIGNED if variant.signed else UNSIGNED
+    target: Target | None = SIGNED if variant.signed else UNSIGNED
     if gateways < FEW_GATEWAYS:
         target = ONE if gateways == 1 else None
     spent = {who: statistics.mean(each) for who, each in costs.items()}
@@ -239,6 +244,7 @@ def _print_memory(name: str, variant: Variant, kb_each: float) -> None:
 
 def _spent(broker: NatsServer, workers: Sequence[int]) -> tuple[float, float, float]:
     """Processor seconds until now: of this process, the broker, and all gateways."""
+    assert broker.pid is not None
     return (
         time.process_time(),
         cpu_seconds(broker.pid),
