@@ -145,7 +145,7 @@ class RemoteHost:
         try:
             with self._errors.open("wb") as errors:
                 command = self._config.opening(self.host, "exec", "sh")
-                self._process = await spawn(command, stderr=errors)
+                self._process = await spawn(command, stderr=errors, dies_with_us=True)
             word = self._words()
             await self._exchange(_LOOP.replace("WORD", word), word)
         except OSError as error:

@@ -160,8 +160,12 @@ class SshConfig:
         return ["ssh", "-F", str(self.path), "-o", "ControlMaster=yes", self.alias(host), *command]
 
     def remote_shell(self) -> str:
-        """For rsync's `-e`, which it splits at spaces itself."""
-        return f"ssh -F {self.path}"
+        """For rsync's `-e`, which it splits at spaces itself.
+
+        Over the kept connection or not at all: that one dies with us, and so an rsync cannot
+        outlive us and bring old files to a worker that has newer ones by then.
+        """
+        return f"ssh -F {self.path} -o ProxyCommand=false"
 
     def _content(self, settings: SshSettings) -> str:
         hosts = "".join(
