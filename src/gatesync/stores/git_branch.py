@@ -122,6 +122,8 @@ class Branch:
         self._reading = Objects(command)
         self._reading_turn = asyncio.Lock()
         self._index_turn = asyncio.Lock()
+        self._end = f"{source} is read no more: this process is stopping"
+        self._ended = False
         self._opened = False
         self._made_anew = False
         self._wanted = asyncio.Event()
@@ -137,6 +139,7 @@ class Branch:
 
     def close(self) -> None:
         """End what reads the clone."""
+        self._ended = True
         self._writing.close()
         self._reading.close()
 
@@ -163,7 +166,8 @@ class Branch:
                     async with self.working:
                         await self.repository.tidy()
         finally:
-            _answer([*waiting, *self._waiting], StoreError(f"{self.source} is read no more"))
+            self._ended = True
+            _answer([*waiting, *self._waiting], StoreError(self._end))
 
     def answered(self) -> None:
         """The server has just answered: it may be asked again, whatever went wrong before."""
@@ -186,6 +190,8 @@ class Branch:
             return
         if self.trouble is not None and self._clock() < self._retry_at:
             raise type(self.trouble)(str(self.trouble))
+        if self._ended:
+            raise StoreError(self._end)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         self._wanted.set()
@@ -247,6 +253,15 @@ class Branch:
         async with self._index_turn:
             await to_end(self.log.describe, wanted, self._writing)
 
+    def damaged(self, error: DamagedError) -> StoreError:
+        """Forget the clone, which is not whole; for who holds `working`."""
+        self._drop()
+        return StoreError(
+            f"{self.source}: the clone in {self.source.cache} is damaged ({error}); it is made "
+            "anew, try again",
+            unsure=True,
+        )
+
     async def settle_loss(self) -> None:
         """The epoch that begins where the history was rewritten is written down."""
         await self.repository.remember_lost("")
@@ -263,11 +278,14 @@ class Branch:
         async with self._reading_turn:
             try:
                 return await to_end(question, self._reading)
+            except DamagedError:
+                if self._ended:
+                    raise StoreError(self._end) from None
+            try:  # perhaps only the process was ended
+                return await to_end(question, self._reading)
             except DamagedError as error:
-                reason = f"{self.source}: the clone in {self.source.cache} is damaged ({error})"
                 async with self.working:
-                    self._drop()
-                raise StoreError(f"{reason}; it is dropped, and made anew") from error
+                    raise self.damaged(error) from error
 
     # One look -----------------------------------------------------------------------------
 

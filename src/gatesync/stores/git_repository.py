@@ -14,7 +14,7 @@ import msgspec
 from gatesync.stores.git_command import GitCommand, GitError
 from gatesync.stores.git_objects import DamagedError
 from gatesync.stores.git_source import GitSource
-from gatesync.stores.git_trouble import is_damage, is_outrun
+from gatesync.stores.git_trouble import is_cut, is_damage, is_outrun
 from gatesync.stores.git_url import Remote
 
 __all__ = ["Draft", "FileChange", "Listed", "Repository"]
@@ -214,6 +214,8 @@ class Repository:
         except GitError as error:
             # What the server says of itself, git marks; the rest is about the clone.
             ours = "".join(re.split(r"(?m)^remote:.*\n?", error.told))
+            if is_cut(ours):  # half of a pack is the connection's fault, whatever git calls it
+                raise
             if str(self._command.clone) in ours or is_damage(ours):
                 raise DamagedError(error.told) from error
             raise
@@ -246,7 +248,7 @@ def _parsed(said: bytes, root: str) -> Iterator[Listed]:
             commit, changes = token.decode(), []
             continue
         _, mode, _, blob, status = token.decode().split(" ")
-        path = next(tokens).decode(errors="surrogateescape")
+        path = next(tokens).decode(errors="backslashreplace")  # what is no UTF-8 is no name
         if path.startswith(root):
             gone = status.startswith("D")
             place = path[len(root) :]

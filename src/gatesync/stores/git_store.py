@@ -111,7 +111,10 @@ class GitStore(GitRetriever):
     async def preview(self, requests: Sequence[SaveRequest]) -> list[SaveOutcome | Refused]:
         """See `Saver.preview`."""
         async with self._branch.working:
-            await self._branch.describe({label for request in requests for label in request.labels})
+            try:
+                await self._branch.describe({label for asked in requests for label in asked.labels})
+            except DamagedError as error:
+                raise self._branch.damaged(error) from error
             first = self._branch.log.count + 1
         return await self._branch.ask(lambda index: index.preview(requests, first_revision=first))
 
@@ -188,27 +191,34 @@ class GitStore(GitRetriever):
         async with branch.working:
             if branch.stopped:
                 raise StoreError(f"{branch.source}: nothing can be saved: {branch.stopped}")
-            written = await plan()
-            if not written.drafts:
-                return True
-            head = branch.current.head if branch.current is not None else ""
             try:
-                ids = await branch.repository.write(written.drafts, head)
-                await self._require_allowed(head, ids[-1])
-            except (GitError, DamagedError) as error:
-                told = error.told if isinstance(error, GitError) else str(error)
-                raise StoreError(f"{branch.source}: {explain(told)}") from error
-            try:
-                if not await branch.repository.push(ids[-1]):
-                    return False
-            except GitError as error:
-                reason = str(branch.failed(error))
-                raise StoreError(reason, unsure=True) from error
-            if branch.current is not None:
-                await branch.extend(extension(written, ids))
-                return True
-        branch.answered()
-        await branch.look()
+                ended = await self._pushed(plan)
+            except DamagedError as error:
+                raise branch.damaged(error) from error
+        if branch.current is None:  # what was pushed is the beginning
+            branch.answered()
+            await branch.look()
+        return ended
+
+    async def _pushed(self, plan: "Plan") -> bool:
+        """As `_written`, for who holds `working`."""
+        branch = self._branch
+        written = await plan()
+        if not written.drafts:
+            return True
+        head = branch.current.head if branch.current is not None else ""
+        try:
+            ids = await branch.repository.write(written.drafts, head)
+            await self._require_allowed(head, ids[-1])
+        except GitError as error:
+            raise StoreError(f"{branch.source}: {explain(error.told)}") from error
+        try:
+            if not await branch.repository.push(ids[-1]):
+                return False
+        except GitError as error:
+            raise StoreError(str(branch.failed(error)), unsure=True) from error
+        if branch.current is not None:
+            await branch.extend(extension(written, ids))
         return True
 
     async def _require_allowed(self, since: str, until: str) -> None:
@@ -225,6 +235,8 @@ class GitStore(GitRetriever):
 
     async def _beginning(self) -> Written:
         """The first commit of a branch: each begins a history of its own."""
+        if self._branch.current is not None:  # another publisher was faster
+            return Written()
         note = Note(COMMIT_FORMAT, epoch=str(uuid.uuid4()))
         return self._single("Begin the log of gatesync", note)
 

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,44 @@ async def test_of_two_publishers_and_a_person_at_once_nothing_is_lost_or_doubled
         head, entries = await read_manifest(gateway, "Shop")
         assert head == (await bench.store.heads(["Shop"]))["Shop"]
         assert len(entries) == len(names)
+
+
+async def test_publishers_that_begin_at_once_begin_one_history(url: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        benches = [GitBench(source_of(url, tmp_path / f"p{number}")) for number in range(4)]
+        for each in benches:
+            stack.push_async_callback(each.close)
+        await asyncio.gather(*(each.reopen() for each in benches))
+        assert len({each.store.epoch for each in benches}) == 1
+        server = tmp_path / "server.git"
+        assert git(server, "rev-list", "--count", "main").strip() == "1"
+
+
+async def test_a_clone_that_is_damaged_while_saving_is_made_anew(
+    bench: GitBench, tmp_path: Path
+) -> None:
+    await saved(bench, asked("Shop", publish("Menu")))
+    await bench.reopen()  # claims are looked for when something is saved
+    for file in (tmp_path / "clone" / "clone.git").glob("objects/*/*"):
+        file.chmod(0o600)
+        file.write_bytes(b"")
+    request = asked("Shop", publish("More"))
+    with pytest.raises(StoreError, match="made anew, try again"):
+        await bench.store.save([request])
+    await saved(bench, request)
+    assert set(await held(bench, "Shop")) == {"Menu", "More"}
+
+
+async def test_what_reads_the_clone_may_end_without_harm(bench: GitBench) -> None:
+    one, two = publish("A", "1"), publish("A", "2")
+    await saved(bench, asked("Shop", one, two))
+    await bench.reopen()
+    for item in (one, two):
+        assert len(await bench.store.contents([item.entry.digest])) == 1
+        reading = bench.store._branch._reading._process
+        assert reading is not None
+        reading.kill()
+        reading.wait()
 
 
 def push_often(ann: Person) -> list[str]:
