@@ -60,7 +60,8 @@ def test_two_publishers_and_a_gateway_on_two_mounts(tmp_path: Path) -> None:
         assert one.run("share", "create", "--config", str(one.config)).code == 0
         first = one.role("publisher").start()
         assert publish(one, "a") == 200
-        until(lambda: files(mounts.two.folder) == {"a"}, "the other host sees the tree")
+        until(lambda: files(mounts.exported) == {"a"}, "it is in the tree")
+        assert files(mounts.two.folder) == {"a"}  # had it looked before, it would see it later
 
         second = two.role("publisher").start()
         two.give_token(two, "Shop")
@@ -81,6 +82,7 @@ def test_two_publishers_and_a_gateway_on_two_mounts(tmp_path: Path) -> None:
             lambda: (mounts.exported / TREE / "a.xml").read_text() != "edited",
             "what people changed is put right",
         )
+        until(lambda: set(two.held()) == {"a", "b", "c", "d"}, "the gateway has it, too")
         assert two.ask("/health/ready").json()["tree"] == "good, 4 artifacts"
         away_and_back(two, mounts.two)
 

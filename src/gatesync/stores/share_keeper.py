@@ -97,7 +97,7 @@ class ShareKeeper:
         manifest = self._store.known.manifest
         self.holds = manifest.holder == self._me
         if not self.holds:
-            self._let_go()
+            await self._let_go()
             if not await self._may_take(manifest) or not await self._store.hold(self._me):
                 return
             self.holds = True
@@ -122,8 +122,8 @@ class ShareKeeper:
         return f"{len(self.refused)} of {len(self._in_tree)} artifacts are not there: {reason}"
 
     async def release(self) -> None:
-        """Let others hold the lease. Raises `StoreError`."""
-        self._let_go()
+        """Let others hold the lease, once the tree is at rest. Raises `StoreError`."""
+        await self._let_go()
         if self.holds:
             self.holds = False
             await self._store.catch_up()
@@ -292,10 +292,11 @@ class ShareKeeper:
 
         return await self._lane.run(call)
 
-    def _let_go(self) -> None:
-        if self._tree is not None:
-            self._tree.close()
-        self._tree = self._brought = self._noted = None
+    async def _let_go(self) -> None:
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            await self._lane.run(tree.close)  # after what its thread is doing
+        self._brought = self._noted = None
         self._in_tree = {}
         self.refused = {}
 
