@@ -123,6 +123,7 @@ def test_the_time_until_the_next_try_runs_down(receipts: Receipts, clock: Clock)
     assert receipts.report().workers[0].next_try_ms == 8_000
     clock.now = AT + 5
     assert receipts.report().workers[0].next_try_ms == 3_000
+    assert receipts.report(leaving=True).workers[0].next_try_ms == 0
     clock.now = AT + 50
     assert receipts.report().workers[0].next_try_ms == 0
 

@@ -34,11 +34,13 @@ def test_the_worst_stand_first_and_each_says_why() -> None:
                 next_try_ms=4_000,
             )
         ),
+        row(status("ended", WorkerState.FAILED, revision=5, reason="full", attempt=1)),
         row(status("lost", WorkerState.IN_STEP, revision=7), lost=True, silent_ms=42_000),
     ]
     said = [(r.worker, r.state, r.revision, r.proof, r.why) for r in worker_rows(rows, NOW)]
     assert said == [
         ("down", "failed", 5, "-", "ssh: connection refused (attempt 3, next in 3.0 s)"),
+        ("ended", "failed", 5, "-", "full (attempt 1)"),
         ("lost", "lost", 7, "-", "its runner was not heard for 42.0 s"),
         ("held", "held", 6, "-", "3 removals wait"),
         ("late", "behind", 6, "90.0 s", "the source is at 7"),

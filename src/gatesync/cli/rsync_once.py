@@ -23,8 +23,7 @@ __all__ = ["REFUSALS", "WRONG", "once", "show_status"]
 WRONG = (CommandError, RunnerBusyError, SshError)
 REFUSALS = (*WRONG, StoreError)
 NAMED = 20  # files that a dry run names for each worker
-
-STOPPED = 130
+STOPPED = 130  # by Ctrl-C, as shells have it
 
 
 def once(job: Job, loaded: Loaded, target: Target | None, output: Output) -> int:

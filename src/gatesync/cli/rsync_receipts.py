@@ -93,7 +93,7 @@ class Receipts:
             runner=self._runner,
             source=self._source,
             revision=self._revision,
-            workers=tuple(map(self._now, self._statuses.values())),
+            workers=tuple(self._now(each, leaving) for each in self._statuses.values()),
             interval_ms=int(interval * 1000),
             leaving=leaving,
         )
@@ -118,9 +118,10 @@ class Receipts:
         else:
             self._trouble = ""
 
-    def _now(self, status: WorkerStatus) -> WorkerStatus:
+    def _now(self, status: WorkerStatus, leaving: bool) -> WorkerStatus:
         if status.state is WorkerState.FAILED:
-            left = self._next_try.get(status.worker, 0.0) - self._clock()
+            next_try = 0.0 if leaving else self._next_try.get(status.worker, 0.0)
+            left = next_try - self._clock()
             return msgspec.structs.replace(status, next_try_ms=max(0, int(left * 1000)))
         if status.state is WorkerState.IN_STEP and status.revision != self._revision:
             return msgspec.structs.replace(status, state=WorkerState.BEHIND)

@@ -57,8 +57,9 @@ def _silence(row: WorkerRow) -> str:
 def _why(row: WorkerRow) -> str:
     status = row.status
     if status.state is WorkerState.FAILED:
-        left = max(0, status.next_try_ms - row.silent_ms)
-        return f"{status.reason} (attempt {status.attempt}, next in {ago(left)})"
+        left = status.next_try_ms - row.silent_ms
+        soon = f", next in {ago(left)}" if left > 0 else ""
+        return f"{status.reason} (attempt {status.attempt}{soon})"
     if status.state is WorkerState.BEHIND:
         return status.reason or f"the source is at {row.source_revision}"
     return status.reason
