@@ -39,7 +39,7 @@ class Fault(Enum):
     HANG = "hang"  # it is taken, and nothing is said
     BUSY = "busy"  # 429, with Retry-After
     FAIL = "fail"  # 500
-    CUT = "cut"  # half of the answer, then the connection ends
+    CUT = "cut"  # a part of the answer, then the connection ends
     SWALLOW = "swallow"  # the server does it, and the answer is lost
 
 
@@ -64,6 +64,7 @@ class GitHttp(ThreadingHTTPServer):
         self.login = login
         self.asked: list[Asked] = []
         self.retry_after = 1
+        self.cut_at = 0.5  # of the whole answer
         self._scheme = "http" if tls is None else "https"
         self._home = folder / ".home"
         self._home.mkdir(exist_ok=True)
@@ -226,7 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if fault is Fault.CUT:
             whole = answer.read()
-            self.wfile.write(b"%x\r\n%s" % (len(whole), whole[: len(whole) // 2]))
+            part = whole[: int(len(whole) * self.server.cut_at)]
+            self.wfile.write(b"%x\r\n%s" % (len(whole), part))
             return
         while chunk := answer.read(CHUNK_BYTES):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["explain", "is_damage", "is_outrun", "retry_after", "without_trace"]
+__all__ = ["explain", "is_cut", "is_damage", "is_outrun", "retry_after", "without_trace"]
 
 # What git said: what a person is told. The first that matches counts.
 _KNOWN: Final = {
@@ -54,6 +54,7 @@ _OUTRUN: Final = re.compile(
     r"|incorrect old value|reference already exists",
     re.I,
 )
+_CUT: Final = re.compile(r"RPC failed|unexpected disconnect|early EOF", re.I)
 _DAMAGE: Final = re.compile(
     r"bad object|corrupt|object file \S+ is empty|unable to read (?:tree|sha1|object|\w{40})|"
     r"missing (?:blob|tree|commit|object)|not a valid object|invalid object|inflate:|"
@@ -100,6 +101,11 @@ def without_trace(told: str) -> str:
 def is_outrun(told: str) -> bool:
     """Whether a push was refused because somebody else has pushed."""
     return bool(_OUTRUN.search(told))
+
+
+def is_cut(told: str) -> bool:
+    """Whether the connection to the server broke off in the middle of an answer."""
+    return bool(_CUT.search(told))
 
 
 def is_damage(told: str) -> bool:

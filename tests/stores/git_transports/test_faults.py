@@ -138,6 +138,23 @@ async def test_a_pack_that_does_not_come_is_fetched_again(
         assert await retriever.contents([digest]) == {digest: large.content}
 
 
+async def test_a_connection_that_is_cut_anywhere_is_no_damage_of_the_clone(
+    http: HttpHost, store: GitStore, source: GitSource, tmp_path: Path
+) -> None:
+    for number, http.server.cut_at in enumerate((0.05, 0.3, 0.6, 0.8, 0.99)):
+        reading = replace(source, cache=tmp_path / f"{number}", timeout=5.0)
+        async with open_git_retriever(reading) as retriever:
+            await retriever.heads(["Shop"])
+            mark = reading.cache / "clone.git" / "the-same"
+            mark.touch()
+            await store.save([asked("Shop", publish(f"Large{number}", b"x" * 50_000))])
+            with http.server.misbehaving(Fault.CUT, "command=fetch"):
+                with refused("the connection broke off"):
+                    await retriever.nudge()
+            assert mark.exists()
+    http.server.cut_at = 0.5
+
+
 async def test_a_server_that_says_when_to_come_back_is_let_alone_until_then(
     http: HttpHost, store: GitStore
 ) -> None:
