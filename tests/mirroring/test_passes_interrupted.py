@@ -243,6 +243,7 @@ def test_runners_that_are_killed_while_others_edit_the_source_leave_no_manifest_
                     pass
             time.sleep(chance.random() * PASS_SECONDS)  # any moment will do
             runner.kill()
+        until(lambda: not children_of(folder), "its ssh and rsync have ended with it")
         until(lambda: no_sessions(server), "the sessions have ended")
         workers.assert_true()
     runner = start_runner(folder, source, workers)
@@ -254,6 +255,16 @@ def test_runners_that_are_killed_while_others_edit_the_source_leave_no_manifest_
         finally:
             runner.kill()
     workers.assert_true()
+
+
+def children_of(folder: Path) -> list[str]:
+    """Commands that use a runner's files, whosever children they are by now."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if process.info["name"] in {"ssh", "rsync"} and str(folder) in line:
+            found.append(line)
+    return found
 
 
 def no_sessions(server: Sshd) -> bool:

@@ -59,6 +59,7 @@ done
 exit
 }
 """
+SESSIONS: Final = 8  # with ours 9; sshd allows 10 in a connection (`MaxSessions`)
 _CHUNK: Final = 64 * 1024
 _ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024  # a manifest of two million files
 _ERRORS_MAX_BYTES: Final = 4096
@@ -96,6 +97,8 @@ class RemoteHost:
         words: Callable[[], str] = secrets.token_hex,
     ) -> None:
         self.host = host
+        self.sessions = asyncio.Semaphore(SESSIONS)
+        """To be held by who runs rsync over the connection."""
         self._config = config
         self._seconds = answer_seconds
         self._words = words

@@ -112,7 +112,7 @@ class WorkerSync:
         waits = head is not None and head.held > 0 and asked.confirmed
         if head is not None and _proves(head, part) and not is_due and not waits:
             return await self._in_step(head, part, asked)
-        async with self._slots:
+        async with self._host.sessions, self._slots:
             standing = await self._standing(head, part) if has_folder else Standing({}, ())
             comparison = None
             if has_folder and part.files and (is_due or standing.vouched is None):
