@@ -24,7 +24,7 @@ FORMAT = "gatesync.benchmarks/1"
 RESULTS = Path(__file__).parents[1] / "docs" / "benchmarks" / "results.json"
 CHARTS = {
     "propagation": Chart("A change until every gateway has acknowledged it", "gateways", "ms, p50"),
-    "cold_start": Chart("A gateway's start, less an empty one's", "artifacts of 4 kB", "seconds"),
+    "cold_start": Chart("A gateway's start, until it is ready", "artifacts of 4 kB", "seconds"),
     "memory_by_gateways": Chart("A publisher's memory for its gateways", "gateways", "kB in all"),
     "memory_by_artifacts": Chart("A gateway's peak of memory", "artifacts of 4 kB", "MB"),
 }

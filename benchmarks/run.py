@@ -65,7 +65,7 @@ BENCHMARKS = (
     Benchmark("against_lsyncd", 90, quick=("--targets", "1", *SHORT)),
     Benchmark("cold_start", 300, quick=(*FEW, *SHORT)),
     Benchmark(
-        "starting_together", 120, quick=(*FEW, *SHORT, "--gateways", "3", "--processes", "1")
+        "starting_together", 150, quick=(*FEW, *SHORT, "--gateways", "3", "--processes", "1")
     ),
     Benchmark("catching_up", 120, quick=(*FEW, "--db", "sqlite", "--few", "5", "--rounds", "3")),
     Benchmark("sql_store", 150, full=("--sizes",)),

@@ -49,7 +49,7 @@ def main() -> None:
     """Measure, and print two lines; or be one of the processes with gateways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gateways", type=int, default=100)
-    parser.add_argument("--artifacts", type=int, default=2_000)
+    parser.add_argument("--artifacts", type=int, default=1_500)
     parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--processes", type=int, default=4, help="that share the gateways")
