@@ -19,6 +19,7 @@ from tests.stores.budget import BUDGET
 
 ROUNDS: Final = max(3, round(10 * BUDGET))
 RUN_SECONDS: Final = 1.5  # about what one takes
+SHORT: Final = "500ms"  # so that the next one need not wait for a dead one's lease
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def test_a_runner_that_is_killed_leaves_truth_and_no_lock(tmp_path: Path, server
     workers = Workers(tmp_path / "workers", server, ["w1", "w2", "w3"])
     database = f"sqlite:///{tmp_path}/store.db"
     manager = Manager(tmp_path, "m1", workers, source, database)
-    command = [str(GATESYNC), "rsync", *manager.options("--once", "--full-every", "1s")]
+    more = ("--once", "--full-every", "1s", "--takeover-after", SHORT)
+    command = [str(GATESYNC), "rsync", *manager.options(*more)]
     chance, removed = random.Random(), 0
     for number in range(ROUNDS):
         for _ in range(3):
