@@ -19,6 +19,7 @@ from gatesync.artifacts.digests import digest_of
 from gatesync.artifacts.errors import FormatError
 from gatesync.stores.share_files import ShareFiles
 from gatesync.stores.share_log import (
+    STEPS_BYTES,
     Pack,
     Position,
     ShareManifest,
@@ -137,6 +138,11 @@ class ShareChain:
     def _packed(self, known: Known, steps: list[bytes]) -> tuple[tuple[Pack, ...], bytes]:
         """The packs with these steps after them, and the content of the last one."""
         packs, count = known.manifest.packs, len(steps)
+        if sum(map(len, steps)) > STEPS_BYTES:
+            raise StoreError(
+                f"{self._files}: what is to be saved at once has more than {STEPS_BYTES} bytes of "
+                "names alone; publish fewer artifacts at a time"
+            )
         chain = chained(known.position.chain, steps)
         content = packed(steps)
         last = Pack(digest_of(content), count, len(content), chain)
@@ -149,6 +155,8 @@ class ShareChain:
         for pack in older:
             every += self._unpacked(pack, before)
             before = pack.chain
+        if sum(map(len, every)) + sum(map(len, steps)) > STEPS_BYTES:
+            return (*packs, last), content
         content = packed([*every, *steps])
         last = Pack(digest_of(content), len(every) + count, len(content), chain)
         return (*kept, last), content

@@ -34,6 +34,7 @@ OWN_FOLDER: Final = "gatesync"
 REPOSITORY: Final = "repository"
 FOLDERS: Final = ("objects", "heads", "new", "dropped")
 MARKER_BYTES: Final = 4096
+FILE_BYTES: Final = 256 * 1024 * 1024  # nothing of ours comes near
 _DIGITS: Final = 64
 _SURE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
@@ -87,10 +88,13 @@ class ShareFiles:
             return _listed(self._own)
 
     def read(self, name: str) -> bytes | None:
-        """A file of the own folder; None: there is none of this name."""
+        """A file of the own folder; None: there is none of this name, or it is far too large."""
         with self._explained():
             try:
-                return (self._own / name).read_bytes()
+                with (self._own / name).open("rb") as file:
+                    if os.fstat(file.fileno()).st_size > FILE_BYTES:
+                        return None
+                    return file.read()
             except FileNotFoundError:
                 return None
 

@@ -22,6 +22,7 @@ from gatesync.stores.log_index import LogIndex, Record
 __all__ = [
     "FORMAT",
     "START",
+    "STEPS_BYTES",
     "Compacted",
     "Confirmed",
     "Pack",
@@ -43,7 +44,7 @@ __all__ = [
 
 FORMAT: Final = "gatesync.share/1"
 START: Final = "0" * 64  # the chain before the first step
-STEPS_BYTES: Final = 1024 * 1024 * 1024  # of one pack, decompressed: what is more is no pack
+STEPS_BYTES: Final = 256 * 1024 * 1024  # of one pack, decompressed: what is more is no pack
 FAN_OUT: Final = 16  # packs at least that are put into one: a long log is in some dozens
 LARGEST_FOLDED: Final = 4 * 1024 * 1024  # bytes; larger packs stay as they are
 
@@ -204,9 +205,9 @@ def foldable(packs: Sequence[Pack]) -> int:
     """
     largest = total = 0
     for count, pack in enumerate(reversed(packs), 1):
-        if pack.size > LARGEST_FOLDED:
-            break
         total += pack.size
+        if pack.size > LARGEST_FOLDED or total > 8 * LARGEST_FOLDED:
+            break
         largest = max(largest, pack.size)
         if count >= FAN_OUT and 2 * largest <= total:
             return count

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatesync.artifacts.changes import Cursor
+from gatesync.stores import share_chain
 from gatesync.stores.share_files import ShareFiles
 from gatesync.stores.share_source import ShareSource
 from gatesync.stores.share_state import open_state
@@ -276,3 +277,15 @@ async def test_what_is_old_is_cleaned_up_after_it_stood_there_for_long_enough(
     assert set(store.files.names()) == kept | {"objects", "heads", "new", "dropped"}
     assert list((own / "new").iterdir()) == []
     assert await shown(source) == {"A": b"7"}
+
+
+async def test_what_no_reader_would_take_is_not_written(
+    source: ShareSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = writer(source)
+    await saved_one(store, "A")
+    monkeypatch.setattr(share_chain, "STEPS_BYTES", 100)
+    with pytest.raises(StoreError, match="publish fewer artifacts at a time") as caught:
+        await saved_one(store, "B")
+    assert not caught.value.unsure
+    assert await shown(source) == {"A": b"A"}
