@@ -55,7 +55,7 @@ after local entries, endpoints and sequences; what lets messages in comes last."
 _API_ID_NAMESPACE: Final = uuid.UUID("8a7c5f0e-6a55-5ad5-9d6e-0c5f9a3e7b11")
 
 
-class Identity(msgspec.Struct, frozen=True, order=True):
+class Identity(msgspec.Struct, frozen=True, order=True, gc=False):
     """What people call an artifact: unique within one label."""
 
     tenant: str

@@ -9,11 +9,12 @@ has written it down.
 """
 
 import asyncio
+import gc
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -371,8 +372,9 @@ class Branch:
         news = list(zip(commits, (each.changes for each in listed), strict=True))[:accepted]
         epoch, self.lost = await epoch_of(self.repository, self.source, commits[:accepted])
         fresh = GitLog(epoch, self._sources)
-        steps = await to_end(fresh.prepare, news, self._writing)
-        await to_end(fresh.apply, steps, self._writing)
+        with _no_collecting():
+            steps = await to_end(fresh.prepare, news, self._writing)
+            await to_end(fresh.apply, steps, self._writing)
         async with self._index_turn:
             self.current = fresh
         await self._taken_over(fresh, tip)
@@ -419,6 +421,21 @@ class Branch:
 
 class NoBranchError(StoreError):
     """The server answers, and there is no such branch yet."""
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Python's collector looks again and again at what a history makes, and finds nothing to free.
+
+    Measured with 10,000 artifacts: 0.65 s instead of 1.26 s.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _answer(waiting: Iterable[asyncio.Future[None]], error: StoreError | None) -> None:

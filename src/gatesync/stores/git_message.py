@@ -38,7 +38,7 @@ _TRAILER: Final = "Gatesync-Record: "
 _SUBJECT_MAX: Final = 120
 
 
-class Brought(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Brought(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """What the files of a folder make: what an entry says beside the folder's own name.
 
     An empty `api_id` is the one that the identity gives.
