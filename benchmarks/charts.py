@@ -50,7 +50,7 @@ def draw(chart: Chart, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
         series: by name; x and y are above 0.
     """
     points = [point for each in series.values() for point in each]
-    bottom = HEIGHT + LINE_HEIGHT * len(series)
+    bottom = HEIGHT + LINE_HEIGHT * (len(series) + 1)
     x = _axis([at for at, _ in points], LEFT, WIDTH - RIGHT)
     y = _axis([at for _, at in points], HEIGHT - BOTTOM, TOP)
     drawn = [
@@ -75,7 +75,7 @@ def draw(chart: Chart, series: Mapping[str, Sequence[tuple[float, float]]]) -> s
             f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3.5" fill="{colour}"/>'
             for across, down in places
         ]
-        at = HEIGHT + LINE_HEIGHT * number
+        at = HEIGHT + LINE_HEIGHT * (number + 1)
         drawn.append(f'<rect x="{LEFT}" y="{at - 9}" width="18" height="4" fill="{colour}"/>')
         drawn.append(_text(LEFT + 26, at - 3, name, "start"))
     return "\n".join([*drawn, "</svg>", ""])

@@ -187,7 +187,7 @@ def _measured(line: Mapping[str, Any]) -> str:
 
 
 def _limit(line: Mapping[str, Any]) -> str:
-    limit = line.get("limit")
+    limit = line.get("limit", "")
     if not isinstance(limit, Mapping):
         return _flat(limit)
     unit = limit.get("unit", line.get("unit", ""))
@@ -197,7 +197,10 @@ def _limit(line: Mapping[str, Any]) -> str:
 
 
 def _ratio(line: Mapping[str, Any]) -> str:
-    return _number(line["ratio"]) if isinstance(line.get("ratio"), int | float) else ""
+    said = [_number(line["ratio"])] if "ratio" in line else []
+    if "times_faster" in line:
+        said.append(f"({_number(line['times_faster'])} times faster)")
+    return " ".join(said)
 
 
 def _met(line: Mapping[str, Any]) -> str:
