@@ -18,7 +18,7 @@ from gatesync.secret import Secret, SecretUrl
 
 __all__ = ["POLL_SECONDS", "TIMEOUT_SECONDS", "GitSource"]
 
-POLL_SECONDS: Final = 30.0  # 120 questions an hour; a webhook makes the wait short
+POLL_SECONDS: Final = 10.0  # two heartbeats (promise 1); a webhook makes the wait short
 TIMEOUT_SECONDS: Final = 60.0
 
 
