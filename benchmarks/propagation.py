@@ -31,7 +31,7 @@ import nats
 import uvloop
 
 from databases import MissingError, database, driver
-from figures import Target, milliseconds, print_figure, print_skipped
+from figures import Peer, Target, milliseconds, print_figure, print_skipped
 from fleet_workers import LABEL, RAW, RAW_SUBJECT, SIGNER, node, shares, start
 from gatesync.artifacts import canonical
 from gatesync.artifacts.changes import Change, ChangeSet, Cursor, Instruction
@@ -60,6 +60,15 @@ UNSIGNED = Target("ratio", at_most=1.4, why=_WHY)
 SIGNED = Target("ratio", at_most=2.2, why=f"{_WHY} Each verifies one Ed25519 signature, too.")
 ONE = Target("p50", at_most=5.0, why="Most of it is the commit, which waits for the disk.")
 MEMORY = Target("value", at_most=10.0, why="A connection, its buffers, and what a node reported.")
+
+NATS = Peer(
+    "plain NATS",
+    settings={
+        "server": "the same nats-server, with the same permissions",
+        "subscribers": "nats-py, a connection each, as many processes as ours; each answers `ok`",
+        "commit": "SQLite: WAL, synchronous = FULL; PostgreSQL: as it is by default",
+    },
+)
 
 
 class Variant(NamedTuple):
@@ -220,6 +229,7 @@ def _print(
         target=target,
         floor={"ms_if_all_cores_were_busy": round(sum(spent.values()) / cores, 2)},
         plots=plots,
+        peer=NATS,
     )
 
 

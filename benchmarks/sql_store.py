@@ -28,7 +28,7 @@ from typing import Any
 import structlog
 
 from databases import DATABASES, MissingError, database, driver
-from figures import Target, milliseconds, print_figure, print_skipped
+from figures import Peer, Target, milliseconds, print_figure, print_skipped
 from gatesync.artifacts import canonical
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.publisher.committing import Committer
@@ -50,6 +50,15 @@ TARGET_AT_64 = Target(
     at_least=2.5,
     why="What a group shares is the wait for the disk: where the disk is as fast as here, what is "
     "left is one transaction's planning, hashing and rows for each publish.",
+)
+
+DRIVER = Peer(
+    "the raw drivers",
+    settings={
+        "SQLite": "sqlite3, WAL, synchronous = FULL",
+        "PostgreSQL": "psycopg, autocommit, the server's own defaults",
+        "MariaDB": "PyMySQL, autocommit, the server's own defaults",
+    },
 )
 
 
@@ -108,6 +117,7 @@ async def _publishing(name: str, url: str, folder: str) -> None:
                 ratio=round(ours / limit, 2),
                 target=TARGET_AT_64 if at_once == 64 else None,
                 floor={"fsync_us": _fsync_us(folder), "driver_a_second": round(limit)},
+                peer=DRIVER,
             )
     raw.close()
 
