@@ -19,7 +19,6 @@ from gatesync.stores.git_url import Remote
 
 __all__ = ["Draft", "FileChange", "Listed", "Repository"]
 
-NOTHING: Final = "0" * 40
 _FETCHED: Final = "refs/gatesync/fetched"
 _WRITTEN: Final = "refs/gatesync/written"
 LOST: Final = "refs/gatesync/lost"

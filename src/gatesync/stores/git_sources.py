@@ -13,6 +13,7 @@ import msgspec
 
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.errors import Problem, ProblemsError
+from gatesync.artifacts.folder import FOLDER_FILE
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import Publish
 from gatesync.stores.git_layout import Built, build, publish_of, rebuild
@@ -157,6 +158,10 @@ class Sources:
 
 
 def _faults(folder: str, files: Files) -> list[Problem]:
+    """What is wrong with a folder whose files need not be read to know."""
+    if all(path != FOLDER_FILE for path, _ in files):
+        reason = "is missing; it says the artifact's kind and name"
+        return [Problem(reason, where=f"{folder}/{FOLDER_FILE}")]
     return [
         Problem("is a link or another repository; only files are read", where=f"{folder}/{path}")
         for path, blob in files

@@ -252,6 +252,28 @@ async def test_a_branch_that_people_began_has_an_epoch_of_its_own(url: str, tmp_
         assert (bench.store.epoch, await bench.store.labels()) == (epoch, heads)
 
 
+async def test_other_files_of_a_repository_are_nobodys_business(
+    bench: GitBench, ann: Person, tmp_path: Path
+) -> None:
+    deep = ann.folder / "docs" / "a" / "b" / "c" / "d" / "e"
+    deep.mkdir(parents=True)
+    (deep / "notes.txt").write_text("ours")
+    (ann.folder / ".github").mkdir()
+    (ann.folder / ".github" / "CODEOWNERS").write_text("* @ann")
+    ann.share()
+    assert await looked(bench) == {}
+    assert await bench.store.labels() == []
+    place = ann.put("Shop", "Menu")
+    ann.share()
+    await looked(bench)
+    (place / "artifact.toml").unlink()
+    ann.share()
+    [[reason]] = (await looked(bench)).values()
+    assert "artifact.toml: is missing" in reason
+    assert set(await held(bench, "Shop")) == {"Menu"}
+    await everywhere(bench, "Shop", tmp_path)
+
+
 async def test_only_the_folder_that_is_named_counts(url: str, tmp_path: Path) -> None:
     ann = Person(url, tmp_path / "ann")
     ann.put("Shop", "Outside")
