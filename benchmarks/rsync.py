@@ -14,6 +14,7 @@ import getpass
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -161,7 +162,7 @@ class _Bench:
             process.wait()
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Iterator[subprocess.Popen[bytes]]:
         """`gatesync rsync --watch`."""
         (self.folder / "list").write_text("\n".join(self.lines()))
         with (self.folder / "rsync.log").open("wb") as log:
@@ -176,7 +177,7 @@ class _Bench:
                 stderr=log,
             )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()
@@ -231,15 +232,17 @@ async def _compared(bench: _Bench, rounds: int) -> None:
 
 async def _changed(bench: _Bench, rounds: int, alone: float) -> None:
     took = _Took()
-    with bench.watching():
+    with bench.watching() as runner:
         _until_all_have(bench.ours, *bench.write(0, 2))
         for number in range(rounds):
             await asyncio.sleep(1.5)  # it has nothing to do, as at most times
             with took.ours():
                 _until_all_have(bench.ours, *bench.write(number, 3))
+            runner.send_signal(signal.SIGSTOP)  # else both would be at it at once
             with took.theirs():
                 path, content = bench.write(number, 4)
                 bench.seed(bench.theirs)
+            runner.send_signal(signal.SIGCONT)
             assert (bench.theirs[-1] / path).read_bytes() == content
             _until_all_have(bench.ours, path, content)
     what = "one changed file, until the last worker has it"
