@@ -15,6 +15,7 @@ from gatesync.config.git import GIT_TABLE
 from tests.servers.gatesync import Answer, Place, ask, place, sequence_xml
 from tests.servers.git_http import GitHttp, git_http
 from tests.servers.git_person import Person, login_url, sequence_files
+from tests.stores.git.bench import made_repository
 
 LABEL = "Production and Sandbox"
 LOGIN = ("gatesync", "p@ss:word")
@@ -149,3 +150,32 @@ def test_a_publisher_whose_login_is_refused_says_so(tmp_path: Path) -> None:
     assert f"branch main of {server.url()}" in done.err
     assert "check username and password (or token)" in done.err
     assert LOGIN[1] not in done.err
+
+
+@pytest.mark.promise(8)
+def test_what_somebody_pushes_is_not_deployed_where_keys_are_trusted_until_a_publisher_signs_it(
+    tmp_path: Path,
+) -> None:
+    url = made_repository(tmp_path / "server.git")
+    table = f"[{GIT_TABLE}]\nurl = '{url}'\npoll_interval = 500\n"
+    with place(tmp_path / "one", labels=["Shop"]) as node:
+        text = node.config.read_text().replace(
+            GATEWAY, GATEWAY + 'artifact_retriever = "GitRetriever"\n'
+        )
+        key = node.run("keys", "create", "--json").json()["public"]
+        saver = '[apim.sync_runtime_artifacts.publisher]\nartifact_saver = "GitSaver"\n'
+        trusted = f"[[gatesync.trusted_keys]]\nkey = '{key}'\n"
+        node.config.write_text(text + saver + table + trusted)
+        up = node.role("up").start()
+        (node.folder / "signed.xml").write_bytes(sequence_xml("signed"))
+        assert node.run("publish", "signed.xml", "--label", "Shop", "--wait", "all").code == 0
+
+        person = Person(url, tmp_path / "clone")
+        person.write(sequence_files("Shop", "pushed"))
+        person.push("A sequence that nobody signed")
+        refused = "is not signed by a key that this node trusts"
+        up.wait_for(lambda: refused in up.said(), "it is refused")
+        assert set(node.held()) == {"signed"}
+
+        assert node.run("keys", "sign", "--unsigned").code == 0
+        up.wait_for(lambda: set(node.held()) == {"signed", "pushed"}, "what is signed is served")
