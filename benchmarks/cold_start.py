@@ -83,27 +83,27 @@ def _measure_all(folder: Path, url: str, options: argparse.Namespace) -> None:
             nodes.token = nodes.token or _token(control, counts)
             for number in rounds:
                 for way in ("database", "http"):
-                    for each in _with_empty(count, number):
+                    for each in _with_empty(count):
                         start = nodes.start(way, each, f"{count}-{number}")
                         measured.setdefault((each, way), []).append(start)
                     limits[way].append(_read_rows(url, _label(count), count))
-        for number in rounds:
-            for each in _with_empty(count, number):
+        for _ in rounds:
+            for each in _with_empty(count):
                 start = nodes.last("http", each).start(each)
                 measured.setdefault((each, "cache"), []).append(start)
             cache = nodes.last("http", count).data / "cache" / "cache.db"
             limits["cache"].append(_read_cache(cache, count))
         medians = {which: median_start(starts) for which, starts in measured.items()}
         for way, read in limits.items():
-            figures = medians[count, way], medians[0, way], statistics.median(read)
+            figures = medians[count, way], medians.get((0, way)), statistics.median(read)
             _print(way, count, *figures, size=options.size, rounds=len(rounds))
     for way in WAYS:
         _print_linear(way, counts, medians)
 
 
-def _with_empty(count: int, number: int) -> tuple[int, ...]:
-    """What a round starts: so many artifacts, and none; the latter once only for small labels."""
-    return (count, 0) if count >= JUDGED or number == 0 else (count,)
+def _with_empty(count: int) -> tuple[int, ...]:
+    """What a round starts: so many artifacts, and none where that is taken off."""
+    return (count, 0) if count >= JUDGED else (count,)
 
 
 class _Nodes:
@@ -175,15 +175,16 @@ def _read_cache(path: Path, artifacts: int) -> float:
 
 
 def _print(
-    way: str, count: int, start: Start, empty: Start, limit: float, *, size: int, rounds: int
+    way: str, count: int, start: Start, empty: Start | None, limit: float, *, size: int, rounds: int
 ) -> None:
-    net, cpu = start.seconds - empty.seconds, start.cpu_seconds - empty.cpu_seconds
     series = {"database": "from PostgreSQL", "http": "over HTTP", "cache": "from its cache"}[way]
     of = {"cache": "sqlite3"}.get(way, "psycopg")
     points = [(series, start.seconds)] + ([(f"{of}, the rows", limit)] if way != "http" else [])
     judged: dict[str, Any] = {"value": round(start.seconds, 3)}
-    if count >= JUDGED:  # fewer take no longer than none
+    if empty is not None and count >= JUDGED:  # fewer take no longer than none
+        net, cpu = start.seconds - empty.seconds, start.cpu_seconds - empty.cpu_seconds
         judged = {
+            "empty": _rounded(empty),
             "value": round(net, 3),
             "ratio": round(net / limit, 2),
             "cpu_ratio": round(cpu / limit, 2),
@@ -199,7 +200,6 @@ def _print(
         n=rounds,
         unit="s",
         whole=_rounded(start),
-        empty=_rounded(empty),
         limit={"what": f"{of} reads the same rows as objects", "value": round(limit, 3)},
         plots=[
             {"chart": "cold_start", "series": name, "x": count, "y": round(seconds, 4)}
@@ -209,7 +209,14 @@ def _print(
     )
     megabytes = count * size / 1e6
     most = round(TIMES_BYTES * megabytes + FIXED_MB, 1)
-    target = Target("value", at_most=most, why=MEMORY_WHY)
+    wanted: dict[str, Any] = {}
+    if empty is not None and count >= JUDGED:
+        least = round(empty.peak_mb + megabytes)
+        wanted = {
+            "limit": {"what": "an empty start, and the bytes", "value": least},
+            "target": Target("value", at_most=most, why=MEMORY_WHY),
+            "floor": {"MB": least},
+        }
     print_figure(
         "cold_start",
         f"peak of memory with {count:,} artifacts, {series}",
@@ -219,9 +226,6 @@ def _print(
         n=rounds,
         unit="MB",
         value=round(start.peak_mb, 1),
-        limit={"what": "an empty start, and the bytes", "value": round(empty.peak_mb + megabytes)},
-        target=target if count >= JUDGED else None,
-        floor={"MB": round(empty.peak_mb + megabytes)},
         plots=[
             {
                 "chart": "memory_by_artifacts",
@@ -230,6 +234,7 @@ def _print(
                 "y": round(start.peak_mb, 1),
             }
         ],
+        **wanted,
     )
 
 

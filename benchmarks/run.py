@@ -58,7 +58,7 @@ FEW = ("--artifacts", "20")
 SHORT = ("--rounds", "1")
 
 BENCHMARKS = (
-    Benchmark("propagation", 150, quick=("--gateways", "2", "--rounds", "3")),
+    Benchmark("propagation", 150, quick=("--gateways", "1", "--rounds", "3")),
     Benchmark("fleet", 180),
     Benchmark("against_opal", 240),
     Benchmark("against_etcd", 60, quick=("--watchers", "2", "--rounds", "3")),

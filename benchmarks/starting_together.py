@@ -78,10 +78,11 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
         publish_all(folder / "control" / "client.toml", LABEL, options.artifacts, options.size)
         file = TokenFile(folder / "control" / "tokens.json")
         tokens = [file.create(Role.NODE, f"gw{n}", [LABEL]) for n in range(options.gateways)]
-        for number in range(options.rounds + 1):
+        warm_up = int(options.rounds > 1)
+        for number in range(options.rounds + warm_up):
             for way, those in (("alone", tokens[:1]), ("together", tokens)):
                 took = _round(folder, url, those, options)
-                if number:  # the first one makes what the publisher keeps from then on
+                if number >= warm_up:  # the first one makes what the publisher keeps from then on
                     seconds[way].append(took)
                     moved = len(those) * options.artifacts * options.size
                     rates[way].append(moved / took / 1e6)
