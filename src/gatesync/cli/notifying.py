@@ -18,6 +18,7 @@ __all__ = ["keep_alive", "listening", "ready_at", "reloading", "stopping", "tell
 
 EXTENSION: Final = 60.0  # seconds within which a node that is still starting says so again
 STARTING: Final = 0.25  # seconds between two looks while it starts
+STATUS: Final = 1.0  # seconds between two lines for people then: counting takes time of a start
 STARTED: Final = 5.0  # seconds between two looks afterwards: a heartbeat
 
 _log = structlog.get_logger("gatesync")
@@ -102,14 +103,16 @@ async def told(is_ready: Callable[[], bool], status: Callable[[], str]) -> Async
 
 async def _follow(is_ready: Callable[[], bool], status: Callable[[], str]) -> None:
     said = ""
-    extended = -EXTENSION
+    extended = looked = -EXTENSION
     while not is_ready():
         if (now := time.monotonic()) - extended > EXTENSION / 4:
             tell(EXTEND_TIMEOUT_USEC=int(EXTENSION * 1_000_000))
             extended = now
-        if (line := status()) != said:
-            tell(STATUS=line)
-            said = line
+        if now - looked >= STATUS:
+            looked = now
+            if (line := status()) != said:
+                tell(STATUS=line)
+                said = line
         await asyncio.sleep(STARTING)
     said = status()
     while not tell(READY=1, STATUS=said):  # noqa: ASYNC110 - a start without this word is ended
