@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.contracts", "tests.servers", "tests.gatewa
 from tests.servers.database import Databases  # noqa: E402 (after what is said above)
 from tests.servers.mariadb import MariadbProcess, mariadb_server  # noqa: E402
 from tests.servers.postgresql import PostgresqlProcess, postgresql_server  # noqa: E402
+from tests.stores.budget import BUDGET  # noqa: E402
 from tests.stores.sql_bench import SqliteFiles  # noqa: E402
 
 # No deadlines: how long an example takes says how busy the machine is.
@@ -22,6 +23,10 @@ settings.register_profile("unhurried", deadline=None)
 settings.register_profile("fast", deadline=None, max_examples=25)  # make test-fast: a first answer
 if "CI" not in os.environ:  # there hypothesis has a profile of its own, which does not hurry either
     settings.load_profile("unhurried")
+if BUDGET < 1:
+    few = max(25, round(BUDGET * settings().max_examples))
+    settings.register_profile("budget", settings(), max_examples=few)
+    settings.load_profile("budget")
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and
 # children inherit that. The tests that interrupt their children want them to hear it.
