@@ -20,7 +20,7 @@ from gatesync.stores.store import (
 
 __all__ = ["GitRetriever", "open_git_retriever"]
 
-RECENT_SECONDS: Final = 1.0  # what is asked for because of news is of no older look
+RECENT_SECONDS: Final = 0.1  # what is asked for because of news is of no older look
 
 _T = TypeVar("_T")
 
