@@ -1,7 +1,6 @@
 """Passes over folders of workers, with real rsync through a real sshd."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,33 +14,12 @@ from tests.mirroring.workers import (
     SEQUENCE,
     Source,
     Workers,
-    needs_rsync,
     only,
     passes,
 )
-from tests.servers.sshd import Sshd, sshd
+from tests.servers.sshd import Sshd
 
 EIGHT = ("w1", "w2", "w3", "w4", "a space", "it's", 'a "quote"', "$HOME;{word}`x`&")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    needs_rsync()
-    with sshd(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    source = Source(tmp_path / "repository")
-    for path, content in FILES.items():
-        source.write(path, content)
-    return source
-
-
-@pytest.fixture
-def one(tmp_path: Path, server: Sshd) -> Workers:
-    return Workers(tmp_path / "workers", server, ["w"])
 
 
 async def test_eight_workers_are_brought_in_step_and_kept_there(

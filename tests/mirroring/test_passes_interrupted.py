@@ -32,11 +32,10 @@ from tests.mirroring.workers import (
     SEQUENCE,
     Source,
     Workers,
-    needs_rsync,
     passes,
 )
 from tests.servers.gatesync import until
-from tests.servers.sshd import Sshd, sshd
+from tests.servers.sshd import Sshd
 from tests.stores.budget import BUDGET
 
 ROUNDS: Final = max(2, round(6 * BUDGET))
@@ -46,21 +45,6 @@ SECONDS: Final = 60
 Done = TypeVar("Done")
 # Each step of a pass that changes a worker: the pass ends before it, or after it.
 STEPS: Final = ("begin", "bring 1", "bring 2", "remove 1", "finish")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    needs_rsync()
-    with sshd(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    source = Source(tmp_path / "repository")
-    for path, content in FILES.items():
-        source.write(path, content)
-    return source
 
 
 class Interruption:

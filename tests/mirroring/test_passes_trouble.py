@@ -15,7 +15,6 @@ from tests.mirroring.workers import (
     QUOTED,
     Source,
     Workers,
-    needs_rsync,
     only,
     passes,
 )
@@ -26,13 +25,6 @@ SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    needs_rsync()
-    with sshd(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory, server: Sshd) -> Iterator[Sshd]:
     """A host that gets into trouble; whom `server` lets in, it does."""
     with sshd(tmp_path_factory.mktemp("other")) as running:
@@ -40,19 +32,6 @@ def other(tmp_path_factory: pytest.TempPathFactory, server: Sshd) -> Iterator[Ss
         with (running.folder / "authorized_keys").open("a") as file:
             file.write(key)
         yield running
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    source = Source(tmp_path / "repository")
-    for path, content in FILES.items():
-        source.write(path, content)
-    return source
-
-
-@pytest.fixture
-def one(tmp_path: Path, server: Sshd) -> Workers:
-    return Workers(tmp_path / "workers", server, ["w"])
 
 
 class Reports:
