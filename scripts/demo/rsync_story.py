@@ -2,20 +2,16 @@
 
 import asyncio
 import contextlib
-import json
 import os
-import shutil
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from demo.performing import perform
 from demo.processes import DemoError, until
 from demo.rsync_cluster import COMPARE, HOSTS, SERVER, RsyncCluster, Worker, open_rsync_cluster
 from demo.stage import say
-from demo.story import FOLDER, _leaves, _remove_empty, _sweep
 
 __all__ = ["run"]
 
@@ -184,44 +180,23 @@ def run(folder: Path | None, *, keep: bool) -> int:
     """Run the demo; the last line on standard output is one JSON document.
 
     Args:
-        folder: see `story.run`.
-        keep: do not remove the folder at the end.
+        folder: see `perform`.
+        keep: see `perform`.
     """
-    if folder is None:
-        _sweep()
-        folder = FOLDER / str(os.getpid())
-    elif folder.exists():
-        print(f"demo: {folder} exists; name a folder that does not", file=sys.stderr)
-        return 2
     failures: list[str] = []
     summary: dict[str, object] = {"workers": sum(map(len, HOSTS.values())), "in_step": 0}
-    try:
-        asyncio.run(_until_stopped(folder.resolve(), failures, summary))
-    except (DemoError, OSError, ExceptionGroup) as error:
-        failures += [f"{type(each).__name__}: {each}" for each in _leaves(error)]
-    except KeyboardInterrupt:
-        failures.append("interrupted")
-    finally:
-        if keep:
-            print(f"Everything is kept in {folder}.")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            _remove_empty(FOLDER, FOLDER.parent)
-        for reason in failures:
-            print(f"demo: {reason}", file=sys.stderr)
-        ok = not failures and summary["in_step"] == summary["workers"]
-        print(json.dumps({"ok": ok, **summary}), flush=True)
-    return 0 if ok else 1
 
+    def document() -> dict[str, object]:
+        return {"ok": not failures and summary["in_step"] == summary["workers"], **summary}
 
-async def _until_stopped(folder: Path, failures: list[str], summary: dict[str, object]) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await _tell(folder, failures, summary)
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    return perform(
+        folder,
+        lambda folder: _tell(folder, failures, summary),
+        keep=keep,
+        fail=failures.append,
+        failures=failures,
+        document=document,
+    )
 
 
 async def _tell(folder: Path, failures: list[str], summary: dict[str, object]) -> None:

@@ -1,11 +1,6 @@
 """The demo of a shared file system: from an empty folder to all in step, and what may go wrong."""
 
 import asyncio
-import json
-import os
-import shutil
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import repeat
@@ -16,14 +11,13 @@ from demo.catalog import edit, generate, read_folder, use_examples
 from demo.cluster import Gateway
 from demo.layout import LABELS
 from demo.observe import watch
+from demo.performing import perform
 from demo.processes import DemoError, until
 from demo.share_cluster import PUBLISHERS, ShareCluster, open_share_cluster
 from demo.stage import DEADLINE_SECONDS, say
-from demo.story import FOLDER, _leaves, _remove_empty, _sweep
 from demo.verdicts import Model
 from gatesync.artifacts import canonical
 from gatesync.artifacts.places import path_in_repository
-from gatesync.web.client import AnsweredError, UnreachableError
 
 __all__ = ["run"]
 
@@ -186,46 +180,20 @@ def run(folder: Path | None, *, keep: bool, quick: bool) -> int:
     """Run the demo; the last line on standard output is one JSON document.
 
     Args:
-        folder: see `story.run`.
-        keep: do not remove the folder at the end.
+        folder: see `perform`.
+        keep: see `perform`.
         quick: fewer artifacts.
     """
-    if folder is None:
-        _sweep()
-        folder = FOLDER / str(os.getpid())
-    elif folder.exists():
-        print(f"demo: {folder} exists; name a folder that does not", file=sys.stderr)
-        return 2
     failures: list[str] = []
     summary: dict[str, object] = {"artifacts": 0, "gateways": 3, "in_step": 0, "tree": False}
-    try:
-        asyncio.run(_until_stopped(folder.resolve(), failures, summary, 10 if quick else 100))
-    except (DemoError, UnreachableError, AnsweredError, OSError, ExceptionGroup) as error:
-        failures += [f"{type(each).__name__}: {each}" for each in _leaves(error)]
-    except KeyboardInterrupt:
-        failures.append("interrupted")
-    finally:
-        if keep:
-            print(f"Everything is kept in {folder}.")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            _remove_empty(FOLDER, FOLDER.parent)
-        for reason in failures:
-            print(f"demo: {reason}", file=sys.stderr)
-        print(json.dumps({"ok": not failures, **summary}), flush=True)
-    return 1 if failures else 0
-
-
-async def _until_stopped(
-    folder: Path, failures: list[str], summary: dict[str, object], generated: int
-) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await _tell(folder, failures, summary, generated)
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    return perform(
+        folder,
+        lambda folder: _tell(folder, failures, summary, 10 if quick else 100),
+        keep=keep,
+        fail=failures.append,
+        failures=failures,
+        document=lambda: {"ok": not failures, **summary},
+    )
 
 
 async def _tell(
