@@ -37,6 +37,7 @@ class World:
         self.offered: list[tuple[SourceManifest, bool]] = []
         self.reports: list[WorkersReport] = []
         self.open = 0
+        self.expected = 0
         self.source = Source(folder / "repository")
         self.list = folder / "list"
         self.list.write_text(LINES[0])
@@ -78,6 +79,9 @@ class Passes:
         self._world = world
         self._workers = workers
         self._news: asyncio.Queue[SourceManifest] = asyncio.Queue()
+
+    def expect(self) -> None:
+        self._world.expected += 1
 
     def offer(self, source: SourceManifest, *, confirm_removals: bool = False) -> None:
         self._world.offered.append((source, confirm_removals))
@@ -149,6 +153,7 @@ async def test_each_change_of_the_source_is_offered_once(world: World) -> None:
         write(world.source, "one", "new")
         await until(lambda: in_step(world) == {LINES[0]: 2})
     assert [each.revision for each, _ in world.offered] == [1, 2]
+    assert world.expected >= 2  # while the source came to rest
 
 
 async def test_who_ends_says_goodbye_and_keeps_what_it_knows(world: World) -> None:

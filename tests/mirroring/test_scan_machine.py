@@ -42,6 +42,7 @@ class Edits(RuleBasedStateMachine):
         self.whole: dict[str, set[str]] = {}  # every content that a file ever had, whole
         self.now: dict[str, str] = {}  # of the files that are whole now
         self.half: set[str] = set()
+        self.touched: set[str] = set()
         self.times: dict[int, int] = {}
         self.exact = scanning._facts
         scanning._facts = self.facts
@@ -61,6 +62,7 @@ class Edits(RuleBasedStateMachine):
     def put(self, name: str, content: str, *, renamed: bool) -> None:
         path = sequence_file(name)
         file = self.watched.root / path
+        self.touched.add(path)
         if file.is_dir():
             shutil.rmtree(file)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,7 @@ class Edits(RuleBasedStateMachine):
         file = self.watched.root / sequence_file(name)
         if file.is_file():
             file.unlink()
+            self.touched.add(sequence_file(name))
         self.now.pop(name, None)
         self.half.discard(name)
 
@@ -115,6 +118,7 @@ class Edits(RuleBasedStateMachine):
         if file.is_file():
             file.unlink()
             file.mkdir()
+            self.touched.add(sequence_file(name))
         self.now.pop(name, None)
         self.half.discard(name)
 
@@ -124,6 +128,7 @@ class Edits(RuleBasedStateMachine):
         if file.is_file():
             file.chmod(file.stat().st_mode ^ 0o020)
             self.touch(file)
+            self.touched.add(sequence_file(name))
 
     @rule(seconds=st.sampled_from([0.01, MOMENT, 1.0, 3.0]))
     def time_passes(self, seconds: float) -> None:
@@ -132,6 +137,13 @@ class Edits(RuleBasedStateMachine):
     @rule(thorough=st.booleans())
     def look(self, thorough: bool) -> None:
         self.watched.tree.look(thorough=thorough)
+
+    @rule(missed=st.sets(names), more=st.sets(names))
+    def look_at_what_was_touched(self, missed: set[str], more: set[str]) -> None:
+        """As far as the system tells: it may tell too little, and too much."""
+        told = self.touched - {sequence_file(name) for name in missed}
+        self.watched.tree.look(touched=told | {sequence_file(name) for name in more})
+        self.touched.clear()
 
     @rule()
     def restart(self) -> None:

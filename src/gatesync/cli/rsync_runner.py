@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -235,18 +235,20 @@ class _Runner:
     async def _follow_source(
         self, tree: SourceTree, passes: Passes, workers: Sequence[Worker]
     ) -> None:
-        offered = ("", 0)
+        offered, was_restless = ("", 0), False
         async with contextlib.AsyncExitStack() as stack:
-            every: float | None = self._job.every
-            wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+            every, wakes = self._job.every, None
             if self._job.options.watch:
                 wakes = await stack.enter_async_context(watching(tree.root))
-                every, wait = None, wakes.wait
-            async for settled in looks(tree, every, wait):
+                every = None
+            async for settled in looks(tree, every, wakes):
                 if settled.waiting and self._confirm:
                     tree.confirm_removals()
                     continue
                 self._tell_source(settled)
+                if settled.restless and not was_restless:
+                    passes.expect()
+                was_restless = bool(settled.restless)
                 manifest = settled.manifest
                 # What is withheld may be other files by now: no worker needs to know.
                 if manifest is not None and (manifest.epoch, manifest.revision) != offered:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from gatesync.cli.running import EXIT_UNREACHABLE
 from gatesync.cli.session import CommandError
 from gatesync.mirroring.scanning import SourceGoneError
 from gatesync.mirroring.source_tree import Settled, SourceTree
+from gatesync.mirroring.watching import Wakes
 from gatesync.mirroring.workers import Worker
 
 __all__ = ["looks", "open_source", "quiet_source"]
@@ -21,6 +22,7 @@ QUIET_SECONDS: Final = 60.0  # a tree that was never quiet for so long is told o
 LOOK_SECONDS: Final = 1.0  # between two looks, where each change is to be seen soon
 LOOK_LEAST_SECONDS: Final = 0.1
 LOOK_SHARE: Final = 10  # such a look takes a tenth of a core at most, however many files there are
+WHOLE_SECONDS: Final = 5.0  # between two looks at everything, where changes never end
 
 _log: Final = structlog.get_logger("gatesync.rsync")
 
@@ -59,42 +61,55 @@ async def quiet_source(
 
 
 async def looks(
-    tree: SourceTree,
-    every: float | None,
-    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    tree: SourceTree, every: float | None, wakes: Wakes | None = None
 ) -> AsyncIterator[Settled]:
     """What the tree comes to, again and again; a tree that is gone is told of, and waited for.
 
     Args:
         tree: which.
         every: seconds between two looks; None: as often as that costs little.
-        wait: for so many seconds, or less where something tells of a change.
+        wakes: tells what changed, to be looked at sooner and alone.
     """
     trouble = ""
+    touched: frozenset[str] | None = None
+    whole = pause = 0.0
     while True:
         began = time.monotonic()
-        pause = every or LOOK_SECONDS
+        if began - whole > WHOLE_SECONDS:
+            touched = None
         try:
-            settled = await asyncio.to_thread(tree.look)
+            settled = await asyncio.to_thread(tree.look, touched=touched)
         except (SourceGoneError, OSError) as error:
             if str(error) != trouble:
                 _log.warning(
                     "the source cannot be read; workers keep what they have", reason=str(error)
                 )
             trouble = str(error)
-            await wait(pause)
+            await _wait(every or LOOK_SECONDS, wakes)
+            touched = None
             continue
         if trouble:
             _log.info("the source is there again")
         trouble = ""
-        if every is None:
-            took = time.monotonic() - began
-            pause = min(LOOK_SECONDS, max(LOOK_LEAST_SECONDS, LOOK_SHARE * took))
+        if touched is None:
+            whole = time.monotonic()
+            share = max(LOOK_LEAST_SECONDS, LOOK_SHARE * (whole - began))
+            pause = every or min(LOOK_SECONDS, share)
         yield settled
         if settled.restless:
             await asyncio.sleep(tree.moment)
+            told = wakes.take() if wakes is not None else None
+            # What was not told of may not be alone: then everything comes to rest together.
+            touched = told if touched is not None else None
         else:
-            await wait(pause)
+            touched = await _wait(pause, wakes)
+
+
+async def _wait(seconds: float, wakes: Wakes | None) -> frozenset[str] | None:
+    if wakes is not None:
+        return await wakes.wait(seconds)
+    await asyncio.sleep(seconds)
+    return None
 
 
 async def _look(tree: SourceTree) -> Settled:

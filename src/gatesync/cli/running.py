@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 import uvloop
@@ -23,6 +23,7 @@ def run_role(
     role: Coroutine[Any, Any, None],
     refusals: tuple[type[Exception], ...],
     wrong: tuple[type[Exception], ...] = (),
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
 ) -> int:
     """Run until stopped; answers with the exit code.
 
@@ -32,8 +33,9 @@ def run_role(
         refusals: exceptions that say what keeps the role from running; each is printed as one
             line, without a traceback. So is trouble with a file that the exception names.
         wrong: those of them that no second try mends, as a wrong configuration.
+        new_loop: makes the event loop.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_until_stopped(role, refusals, (ConfigError, CacheInUseError, *wrong)))
 
 

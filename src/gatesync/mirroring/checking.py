@@ -218,7 +218,7 @@ class TreeChecker:
             return {*todo, *contents, *self._group_of}
         related: set[str] = set()
         news = todo
-        everyone = self._owners(self.groups.values())
+        everyone = self._owners(self.groups.values() if todo else ())
         while news:
             related |= news
             found = {path for group in self._groups_with(news) for path in group.paths}

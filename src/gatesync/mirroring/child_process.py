@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Final, NamedTuple
 
-__all__ = ["Ended", "end_group", "run", "spawn"]
+__all__ = ["Ended", "end_group", "finish", "spawn"]
 
 _PR_SET_PDEATHSIG: Final = 1
 # Of our environment, which may hold passwords for us, a child gets what ssh and rsync look at.
@@ -53,14 +53,12 @@ async def spawn(
     )
 
 
-async def run(command: Sequence[str], *, stdin: bytes, seconds: float) -> Ended:
-    """Run it to its end.
+async def finish(process: asyncio.subprocess.Process, *, stdin: bytes, seconds: float) -> Ended:
+    """Tell it what it waits for, and let it come to its end.
 
     Raises:
         TimeoutError: it took more than `seconds`; it and its children are gone.
-        OSError: see `spawn`.
     """
-    process = await spawn(command)
     try:
         async with asyncio.timeout(seconds):
             output, errors = await process.communicate(stdin)

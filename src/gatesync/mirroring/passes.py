@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from gatesync.mirroring.workers import Worker
 
 __all__ = ["PassSettings", "Passes", "open_passes"]
 
+EXPECTED_SECONDS: Final = 2.0  # a tree that is not quiet by then may not be soon
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -73,6 +74,7 @@ class _Tried:
         self.failures = 0
         self.next_try: float | None = None
         self.wake = asyncio.Event()
+        self.expected = asyncio.Event()
 
 
 class Passes:
@@ -122,6 +124,12 @@ class Passes:
             tasks = [group.create_task(one(tried)) for tried in self._tried]
         return [task.result() for task in tasks]
 
+    def expect(self) -> None:
+        """There may be something to offer within moments: `follow` gets rsyncs ready for it."""
+        for tried in self._tried:
+            if tried.next_try is None:
+                tried.expected.set()
+
     def offer(self, source: SourceManifest, *, confirm_removals: bool = False) -> None:
         """From now on `follow` brings this to the workers; who is at work goes on with it after."""
         self._offered = source, self._asked(confirm_removals=confirm_removals)
@@ -138,6 +146,7 @@ class Passes:
         async with asyncio.TaskGroup() as group:
             for tried in self._tried:
                 group.create_task(self._follow(tried, report))
+                group.create_task(self._be_ready(tried))
 
     async def _follow(self, tried: _Tried, report: Callable[[Outcome], None]) -> None:
         confirmed: SourceManifest | None = None
@@ -152,6 +161,13 @@ class Passes:
             if outcome.result is not Result.FAILED:
                 confirmed = source
             report(outcome)
+
+    async def _be_ready(self, tried: _Tried) -> None:
+        while True:
+            await tried.expected.wait()
+            tried.expected.clear()
+            with suppress(RsyncError):  # who needs one will be told
+                await tried.sync.sessions.expect(EXPECTED_SECONDS)
 
     async def _wait(self, tried: _Tried) -> None:
         """Until this worker is to be looked at."""
@@ -248,8 +264,10 @@ async def open_passes(
     await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)  # left by a crash
     with ControlFolder(settings.folder) as folder:
         config = SshConfig(settings.ssh, folder, [worker.host for worker in workers])
+        staged.mkdir()
         rsync = Rsync(
             config,
+            staged,
             bandwidth=settings.bandwidth,
             silence_seconds=settings.silence_seconds,
             seconds=settings.rsync_seconds,

@@ -108,6 +108,11 @@ class RemoteHost:
         self._failed: RemoteError | None = None
         self._attempts = 0
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as anybody knows."""
+        return self._process is not None and self._process.returncode is None
+
     async def ask(self, task: str, folder: str, value: str = "") -> Answer:
         """Have one task done; one at a time. A cancelled or unanswered one ends the connection.
 
@@ -116,7 +121,7 @@ class RemoteHost:
         """
         attempts = self._attempts
         async with self._turn:
-            if self._process is None or self._process.returncode is not None:
+            if not self.is_connected:
                 # Whoever waited while somebody else found the host dead does not try it, too.
                 if self._attempts > attempts and self._failed is not None:
                     raise RemoteError(str(self._failed))
@@ -165,7 +170,7 @@ class RemoteHost:
         assert process.stdout is not None
         end = re.compile(rb"\n%s ([0-9]+)\n\Z" % word.encode())
         heard = bytearray()
-        if process.stdin.is_closing():  # where uvloop would not call it a connection's error
+        if process.stdin.is_closing():  # ssh has ended already
             raise RemoteError(await self._last_words())
         try:
             process.stdin.write(question.encode())

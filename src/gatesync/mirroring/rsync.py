@@ -5,17 +5,20 @@ after each; the worker's folder travels by rsync's own protocol (`-s`, which new
 `--secluded-args`), so that no shell on either side sees a path. Both need rsync 3.1 or newer.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from gatesync.mirroring.child_process import Ended, run
+from gatesync.mirroring.child_process import Ended, finish, spawn
 from gatesync.mirroring.ssh import SshConfig
 from gatesync.mirroring.worker_manifest import WORKER_FOLDER
 from gatesync.mirroring.workers import Worker
 
 __all__ = ["Comparison", "Rsync", "RsyncError", "check_bandwidth", "in_words"]
+
+Process: TypeAlias = asyncio.subprocess.Process
 
 _WORDS: Final = {
     1: "wrong use of rsync: is the worker's rsync too old?",
@@ -73,6 +76,7 @@ class Rsync:
 
     Args:
         config: how ssh gets there; the kept connection is used while there is one.
+        root: the folder on this host that names are below.
         bandwidth: see `check_bandwidth`; None: no limit.
         silence_seconds: rsync gives up when nothing moves for so long.
         seconds: it is ended when it takes longer.
@@ -81,12 +85,14 @@ class Rsync:
     def __init__(
         self,
         config: SshConfig,
+        root: Path,
         *,
         bandwidth: str | None,
         silence_seconds: float,
         seconds: float,
     ) -> None:
         self._config = config
+        self._root = root
         self._seconds = seconds
         self._always = (
             *("rsync", "-s", "--safe-links", "--perms", "--stats"),
@@ -95,27 +101,36 @@ class Rsync:
             *(() if bandwidth is None else ("--bwlimit", check_bandwidth(bandwidth))),
         )
 
-    async def bring(self, worker: Worker, root: Path, names: Sequence[str]) -> int:
-        """Write these files of `root`, whole, each over what is there; bytes that were sent.
-
-        A `/./` in a name stands where the path on the worker begins.
+    async def begin(self, worker: Worker) -> Process:
+        """An rsync that waits for names: for `bring`, or to be ended by `end_group`.
 
         Raises:
-            RsyncError: not all of it was done.
+            RsyncError: it cannot be run.
         """
-        options = ("--ignore-times", "--no-implied-dirs")
-        return await self._list(worker, root, names, options)
+        return await self._spawn(self._listed(worker, "--ignore-times"))
 
-    async def remove(
-        self, worker: Worker, root: Path, names: Sequence[str], *, folders: bool
+    async def bring(
+        self, worker: Worker, names: Sequence[str], begun: Process | None = None
     ) -> int:
-        """Remove these files, which are missing in `root`; with `folders`, whole folders, too.
+        """Write these files, whole, each over what is there; bytes that were sent.
+
+        A `/./` in a name stands where the path on the worker begins. `begun` is one that waits.
 
         Raises:
             RsyncError: not all of it was done.
         """
-        options = ("--delete-missing-args", "--no-implied-dirs", *(("--force",) if folders else ()))
-        return await self._list(worker, root, names, options)
+        if begun is None or begun.returncode is not None:
+            begun = await self.begin(worker)
+        return await self._tell(begun, names)
+
+    async def remove(self, worker: Worker, names: Sequence[str], *, folders: bool) -> int:
+        """Remove these files, which are missing here; with `folders`, whole folders, too.
+
+        Raises:
+            RsyncError: not all of it was done.
+        """
+        options = ("--delete-missing-args", *(("--force",) if folders else ()))
+        return await self._tell(await self._spawn(self._listed(worker, *options)), names)
 
     async def compare(self, worker: Worker, source: Path) -> Comparison:
         """Compare the contents and modes of all files with those of a folder. Changes nothing.
@@ -123,41 +138,43 @@ class Rsync:
         Raises:
             RsyncError: it could not be done. What could not be read is not `equal`, and no error.
         """
-        ended = await self._run(
+        process = await self._spawn(
             (
                 *("--recursive", "--checksum", "--delete", "--dry-run", "-ii"),
                 *(f"--exclude={WORKER_FOLDER}", "--", f"{source}/", self._destination(worker)),
-            ),
-            b"",
+            )
         )
+        ended = await self._end(process, b"")
         if ended.code not in {0, _PARTLY, _VANISHED}:
             raise _error(ended)
         return comparison_of(ended.output)
 
-    async def _list(
-        self, worker: Worker, root: Path, names: Sequence[str], options: Iterable[str]
-    ) -> int:
-        ended = await self._run(
-            (
-                *(*options, "--from0", "--files-from=-"),
-                *("--", f"{root}/", self._destination(worker)),
-            ),
-            "\0".join(names).encode(errors="surrogateescape"),
+    def _listed(self, worker: Worker, *options: str) -> Sequence[str]:
+        """With these options, for names that are told on its standard input."""
+        return (
+            *(*options, "--no-implied-dirs", "--from0", "--files-from=-"),
+            *("--", f"{self._root}/", self._destination(worker)),
         )
+
+    async def _tell(self, process: Process, names: Sequence[str]) -> int:
+        ended = await self._end(process, "\0".join(names).encode(errors="surrogateescape"))
         if ended.code != 0:
             raise _error(ended)
         sent = _SENT.search(ended.output)
         return int(sent[1]) if sent else 0
 
-    async def _run(self, arguments: Iterable[str], stdin: bytes) -> Ended:
+    async def _spawn(self, arguments: Iterable[str]) -> Process:
         try:
-            command = (*self._always, *arguments)
-            return await run(command, stdin=stdin, seconds=self._seconds)
-        except TimeoutError:
-            raise RsyncError(f"rsync took longer than {self._seconds:g} s", None) from None
+            return await spawn((*self._always, *arguments))
         except OSError as error:
             reason = f"rsync cannot be run on this host: {error.strerror}; install it"
             raise RsyncError(reason, None) from None
+
+    async def _end(self, process: Process, stdin: bytes) -> Ended:
+        try:
+            return await finish(process, stdin=stdin, seconds=self._seconds)
+        except TimeoutError:
+            raise RsyncError(f"rsync took longer than {self._seconds:g} s", None) from None
 
     def _destination(self, worker: Worker) -> str:
         return f"{self._config.alias(worker.host)}:{worker.path}/"

@@ -12,14 +12,22 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.folder import is_leftover
 from gatesync.artifacts.names import check_path
+from gatesync.mirroring.scans import (
+    RACY_NS,
+    FileFacts,
+    FolderIdentity,
+    Known,
+    Scan,
+    ScannedFile,
+)
 
 __all__ = [
     "RACY_NS",
@@ -32,8 +40,6 @@ __all__ = [
     "TreeScanner",
     "is_ignored",
 ]
-
-RACY_NS: Final = 2_000_000_000  # no file system in use has coarser times than FAT's 2 s
 
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -55,62 +61,6 @@ _ROOT_ADVICE: Final = "nothing is taken from it, and nothing removed, until it i
 
 class SourceGoneError(Exception):
     """The root cannot be read at all: not mounted, removed, stale or broken."""
-
-
-class FileFacts(NamedTuple):
-    """What tells cheaply that a file was touched. Times are in ns; ctime cannot be set back."""
-
-    size: int  # bytes
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    mode: int  # permission bits
-
-
-class Known(NamedTuple):
-    """The content of a file with these facts, as it was read once.
-
-    `first_seen_ns` is when the facts were first seen, `read_ns` when the reading began.
-    """
-
-    facts: FileFacts
-    sha256: str
-    first_seen_ns: int
-    read_ns: int
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether another content of this file cannot have the same facts."""
-        return self.read_ns - self.first_seen_ns >= RACY_NS
-
-
-class FolderIdentity(NamedTuple):
-    """Which folder something is: what is left of an unmounted share is another one."""
-
-    device: int
-    inode: int
-
-
-class ScannedFile(NamedTuple):
-    """A file as a scan found it; `sha256` in hex."""
-
-    facts: FileFacts
-    sha256: str
-
-
-class Scan(NamedTuple):
-    """What one scan found. Paths are below the root, with `/`.
-
-    `moving` are files that changed while they were read. Of what is at or below an `unseen`
-    path nothing is known: it could not be read, or is no file or folder. It has not gone.
-    `mounts` are the root (`""`) and each folder where another file system begins.
-    """
-
-    mounts: Mapping[str, FolderIdentity]
-    files: Mapping[str, ScannedFile]
-    moving: frozenset[str]
-    unseen: frozenset[str]
-    problems: tuple[Problem, ...]
 
 
 def is_ignored(name: str) -> bool:
@@ -147,6 +97,7 @@ class TreeScanner:
         self._clock = clock
         self._keep = keep
         self._known: dict[str, Known] = dict(known or {})
+        self._last: Scan | None = None
 
     @property
     def known(self) -> Mapping[str, Known]:
@@ -183,13 +134,62 @@ class TreeScanner:
             run.check_root(self.root, identity)
         self._known = run.knows
         self.read_files += run.read_files
-        return Scan(
+        self._last = Scan(
             run.mounts,
             run.files,
             frozenset(run.moving),
             frozenset(run.unseen),
             tuple(run.problems),
         )
+        return self._last
+
+    def scan_only(self, paths: Collection[str]) -> Scan | None:
+        """Look at these files, and take all others to be as they were last; blocks.
+
+        None where only a scan of everything tells what there is: where one of them is no file,
+        or cannot be read, or lies in a folder that is not as it was.
+
+        Raises:
+            SourceGoneError: the root cannot be read.
+        """
+        last = self._last
+        if last is None:
+            return None
+        run = _Run(self._clock, self._keep, self._known, self._known)
+        with _opened_root(self.root) as (descriptor, identity):
+            if last.mounts[""] != identity:
+                return None
+            looked = {path for path in (*paths, *last.moving) if self._is_looked_at(path)}
+            try:
+                gone = [path for path in looked if not run.only(descriptor, path, last)]
+            except _NotAloneError:
+                return None
+            run.check_root(self.root, identity)
+        if run.unseen:
+            return None
+        files, known = dict(last.files), dict(self._known)  # who has the last scan goes on with it
+        for path in gone:
+            files.pop(path, None)
+            known.pop(path, None)
+        for path in run.moving:  # as in a scan of everything, nothing is known of them
+            files.pop(path, None)
+            known.pop(path, None)
+        self._known = known | run.knows
+        self.read_files += run.read_files
+        files.update(run.files)
+        self._last = last._replace(files=files, moving=frozenset(run.moving))
+        return self._last
+
+    def _is_looked_at(self, path: str) -> bool:
+        if path in self._known:
+            return True
+        steps = path.split("/")
+        above = ("/".join(steps[:count]) + "/" for count in range(1, len(steps)))
+        return not any(map(is_ignored, steps)) and all(map(self._keep, (*above, path)))
+
+
+class _NotAloneError(Exception):
+    """What became of a file cannot be told by looking at it alone."""
 
 
 @contextmanager
@@ -202,6 +202,26 @@ def _opened_root(root: Path) -> Iterator[tuple[int, FolderIdentity]]:
         yield descriptor, _identity(os.fstat(descriptor))
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _opened_below(root: int, steps: Iterable[str]) -> Iterator[int]:
+    """A folder within an open one. `_NotAloneError`: it is no folder, or of another file system."""
+    device = os.fstat(root).st_dev
+    folder = os.dup(root)
+    try:
+        for step in steps:
+            above = folder
+            try:
+                folder = os.open(step, _OPEN_FOLDER, dir_fd=above)
+            except OSError:
+                raise _NotAloneError from None
+            os.close(above)
+            if os.fstat(folder).st_dev != device:
+                raise _NotAloneError
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _gone(root: Path, error: OSError) -> SourceGoneError:
@@ -253,16 +273,37 @@ class _Run:
             elif not self._keep(path):
                 continue
             elif stat.S_ISREG(mode):
-                facts = _facts(found)
-                if known is not None and known.facts == facts and known.is_certain:
-                    self.knows[path] = known
-                    self.files[path] = ScannedFile(known.facts, known.sha256)  # compares fast
-                else:
-                    self._read(descriptor, name, path, facts)
+                self._file(descriptor, name, path, _facts(found), known)
             else:
                 self._refuse(path, _what(mode))
         for name in sorted(folders):
             self._below(descriptor, name, prefix + name, device)
+
+    def only(self, root: int, path: str, last: Scan) -> bool:
+        """Scan one file; whether it is there. `_NotAloneError`: it is not to be had so."""
+        *above, name = path.split("/")
+        if any(f"{path}/".startswith(f"{place}/") for place in last.unseen):
+            raise _NotAloneError
+        with _opened_below(root, above) as folder:
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError as error:
+                if error.errno in _GONE and path in last.files:
+                    return False
+                raise _NotAloneError from None
+            if not stat.S_ISREG(found.st_mode):
+                raise _NotAloneError
+            self._file(folder, name, path, _facts(found), self._trusted.get(path))
+        return True
+
+    def _file(
+        self, folder: int, name: str, path: str, facts: FileFacts, known: Known | None
+    ) -> None:
+        if known is not None and known.facts == facts and known.is_certain:
+            self.knows[path] = known
+            self.files[path] = ScannedFile(known.facts, known.sha256)  # compares fast
+        else:
+            self._read(folder, name, path, facts)
 
     def check_root(self, root: Path, identity: FolderIdentity) -> None:
         """Refuse all that was seen if another folder stands there by now: it was unmounted."""

@@ -58,6 +58,11 @@ class Settling:
         self._differing: dict[str, _Difference] = {}
         self._waiting_since: float | None = None
 
+    @property
+    def restless(self) -> frozenset[str]:
+        """What differed at the last scan and was not taken."""
+        return frozenset(self._differing)
+
     def take(self, scan: Scan, *, began: float, ended: float) -> Quiet:
         """Compare a scan with those before it.
 

@@ -10,6 +10,7 @@ is not to be copied, and its absence there is no removal.
 
 import hashlib
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,6 +27,7 @@ __all__ = [
     "SourceManifest",
     "next_manifest",
     "read_source_manifest",
+    "with_withheld",
     "write_source_manifest",
 ]
 
@@ -122,16 +124,22 @@ def next_manifest(
     What is withheld may change without a new revision: no worker needs to be told. `new_epoch`
     makes the UUID of a tree's first manifest.
     """
-    ordered = tuple(sorted(files, key=lambda file: file.path))
+    ordered = tuple(sorted(files, key=attrgetter("path")))
     kept_back = tuple(sorted(withheld))
     digest = digest_of_files(ordered)
     if before is None:
         return SourceManifest(new_epoch(), 1, digest, ordered, kept_back)
     if digest != before.digest:
         return SourceManifest(before.epoch, before.revision + 1, digest, ordered, kept_back)
-    if kept_back == before.withheld:
-        return before
-    return msgspec.structs.replace(before, withheld=kept_back)
+    return with_withheld(before, kept_back)
+
+
+def with_withheld(manifest: SourceManifest, withheld: Iterable[str]) -> SourceManifest:
+    """The same files, of which these are withheld; `manifest` itself if they were before."""
+    kept_back = tuple(sorted(withheld))
+    if kept_back == manifest.withheld:
+        return manifest
+    return msgspec.structs.replace(manifest, withheld=kept_back)
 
 
 def read_source_manifest(path: Path) -> SourceManifest | None:

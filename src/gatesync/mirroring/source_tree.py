@@ -8,7 +8,7 @@ last good, and is named as withheld there.
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -34,7 +34,12 @@ from gatesync.mirroring.settling import (
     Settling,
     is_below,
 )
-from gatesync.mirroring.source_manifest import SourceFile, SourceManifest, next_manifest
+from gatesync.mirroring.source_manifest import (
+    SourceFile,
+    SourceManifest,
+    next_manifest,
+    with_withheld,
+)
 from gatesync.mirroring.vanishing import Vanished, judge
 from gatesync.private_file import write_private_file
 
@@ -160,18 +165,24 @@ class SourceTree:
             self.scanner.forget(self.groups[main].paths)
             raise
 
-    def look(self, *, thorough: bool = False) -> Settled:
+    def look(self, *, thorough: bool = False, touched: Collection[str] | None = None) -> Settled:
         """Scan once, and take what is quiet, sound and proved by now.
 
         Args:
             thorough: read every file again, also where its facts say that it is the same.
+            touched: since the last look nothing else was, as far as anybody knows: only these
+                are looked at, and what was restless. What is missed, a look at everything finds.
 
         Raises:
             SourceGoneError: the tree is not there, or empty from the start.
             OSError: what is new cannot be recorded, so it is not told either.
         """
         began = self._steady()
-        scan = self.scanner.scan(thorough=thorough)
+        scan = None
+        if touched is not None and not thorough:
+            scan = self.scanner.scan_only({*touched, *self._restless()})
+        if scan is None:
+            scan = self.scanner.scan(thorough=thorough)
         quiet = self._settling.take(scan, began=began, ended=self._steady())
         if self._manifest is None:
             if not (quiet.files or quiet.restless):
@@ -208,6 +219,11 @@ class SourceTree:
         if self._manifest is not None:
             self._write(self._manifest)
 
+    def _restless(self) -> frozenset[str]:
+        """What nothing is known of without another look."""
+        moved = self._checked.moved if self._checked is not None else frozenset[str]()
+        return self._settling.restless | moved
+
     def _check(self, scan: Scan, quiet: Quiet) -> Checked:
         gone = self._good.keys() - quiet.files.keys() - quiet.restless
         come = len(quiet.files.keys() - self._good.keys())
@@ -237,7 +253,9 @@ class SourceTree:
         return last
 
     def _next(self, checked: Checked) -> SourceManifest:
-        before = self._manifest
+        before, told = self._manifest, self._told
+        if before is not None and told is not None and told.good is checked.good:
+            return with_withheld(before, checked.held)
         known = before.by_path() if before else {}
         files: list[SourceFile] = []
         for path, (facts, sha256) in checked.good.items():

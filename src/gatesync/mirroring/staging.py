@@ -74,7 +74,7 @@ class Stage:
                     path.write_bytes(document)
                 except OSError as error:
                     raise _trouble(self.root, error) from None
-                self._manifests[sha256] = f"{folder}/./{WORKER_FOLDER}/next"
+                self._manifests[sha256] = f"{self.root.name}/{folder}/./{WORKER_FOLDER}/next"
             return self._manifests[sha256]
 
     def add_removals(self, paths: Sequence[str]) -> list[str]:
@@ -86,12 +86,11 @@ class Stage:
                 (self.root / gone / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _trouble(self.root, error) from None
-        return [f"{gone}/./{path}" for path in paths]
+        return [f"{self.root.name}/{gone}/./{path}" for path in paths]
 
-    @staticmethod
-    def names(paths: Iterable[str]) -> list[str]:
-        """What rsync calls these files of `root`."""
-        return [f"files/./{path}" for path in paths]
+    def names(self, paths: Iterable[str]) -> list[str]:
+        """What rsync calls these files, below the folder that `root` is in."""
+        return [f"{self.root.name}/files/./{path}" for path in paths]
 
     async def clear(self) -> None:
         """Remove all of it, if nobody uses it by now."""

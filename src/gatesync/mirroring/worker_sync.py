@@ -20,6 +20,7 @@ from gatesync.artifacts.errors import FormatError
 from gatesync.mirroring.outcome import Result
 from gatesync.mirroring.remote import NO_FOLDER, RemoteHost
 from gatesync.mirroring.rsync import Comparison, Rsync
+from gatesync.mirroring.sessions import Sessions
 from gatesync.mirroring.source_manifest import digest_of_files
 from gatesync.mirroring.staging import Stage
 from gatesync.mirroring.target import Document, Remembered, Target
@@ -90,7 +91,7 @@ class WorkerSync:
         self.worker = worker
         self._host = host
         self._rsync = rsync
-        self._slots = slots
+        self.sessions = Sessions(worker, host, rsync, slots)
         self._now = now
         self._remembered = remembered
         self._may_write = may_write
@@ -112,7 +113,7 @@ class WorkerSync:
         waits = head is not None and head.held > 0 and asked.confirmed
         if head is not None and _proves(head, part) and not is_due and not waits:
             return await self._in_step(head, part, asked)
-        async with self._host.sessions, self._slots:
+        async with self.sessions.place():
             standing = await self._standing(head, part) if has_folder else Standing({}, ())
             comparison = None
             if has_folder and part.files and (is_due or standing.vouched is None):
@@ -201,30 +202,30 @@ class WorkerSync:
         sent = 0
         first = in_the_way(removed, offered)
         if first or any(_comes_early(path) for path in offered):
-            sent += await self._bring(stage, names)
+            sent += await self._bring(names)
             names = []
         if first:
             sent += await self._remove(stage, sorted(first, reverse=True))
         for group in in_order(offered, part):
             names += stage.names(group)
-            sent += await self._bring(stage, names)
+            sent += await self._bring(names)
             names = []
         if names:
-            sent += await self._bring(stage, names)
+            sent += await self._bring(names)
         for group in in_order(removed - first, part, removing=True):
             sent += await self._remove(stage, group)
         await self._finish(head)
         return sent
 
-    async def _bring(self, stage: Stage, names: Sequence[str]) -> int:
+    async def _bring(self, names: Sequence[str]) -> int:
         self._check_turn()
-        return await self._rsync.bring(self.worker, stage.root, names)
+        return await self.sessions.bring(names)
 
     async def _remove(self, stage: Stage, paths: Sequence[str]) -> int:
         self._check_turn()
         folders = any(path.endswith("/") for path in paths)
         names = stage.add_removals([path.rstrip("/") for path in paths])
-        return await self._rsync.remove(self.worker, stage.root, names, folders=folders)
+        return await self._rsync.remove(self.worker, names, folders=folders)
 
     async def _head(self) -> tuple[bool, Head | None]:
         """Whether there is a folder, and what its head says."""
