@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class World:
         self.offered: list[tuple[SourceManifest, bool]] = []
         self.reports: list[WorkersReport] = []
         self.open = 0
-        self.expected = 0
+        self.expected: list[Collection[str]] = []
         self.source = Source(folder / "repository")
         self.list = folder / "list"
         self.list.write_text(LINES[0])
@@ -80,8 +80,8 @@ class Passes:
         self._workers = workers
         self._news: asyncio.Queue[SourceManifest] = asyncio.Queue()
 
-    def expect(self) -> None:
-        self._world.expected += 1
+    def expect(self, paths: Collection[str]) -> None:
+        self._world.expected.append(paths)
 
     def offer(self, source: SourceManifest, *, confirm_removals: bool = False) -> None:
         self._world.offered.append((source, confirm_removals))
@@ -153,7 +153,8 @@ async def test_each_change_of_the_source_is_offered_once(world: World) -> None:
         write(world.source, "one", "new")
         await until(lambda: in_step(world) == {LINES[0]: 2})
     assert [each.revision for each, _ in world.offered] == [1, 2]
-    assert world.expected >= 2  # while the source came to rest
+    first, *_, last = world.expected  # while the source came to rest
+    assert (len(first), len(last)) == (3, 1)
 
 
 async def test_who_ends_says_goodbye_and_keeps_what_it_knows(world: World) -> None:

@@ -14,7 +14,8 @@ from gatesync.mirroring import passes as passes_module
 from gatesync.mirroring.outcome import Outcome, Result
 from gatesync.mirroring.passes import Passes
 from gatesync.mirroring.rsync import Rsync
-from tests.mirroring.workers import API, Source, Workers, passes
+from gatesync.mirroring.workers import Worker
+from tests.mirroring.workers import API, TENANT, Source, Workers, passes
 
 LONG = 60.0
 
@@ -25,20 +26,22 @@ class World:
     def __init__(self, opened: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
         self.passes = opened
         self.begun: list[asyncio.subprocess.Process] = []
+        self.parts: list[str] = []
         self._one = asyncio.Event()
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         begin = Rsync.begin
 
-        async def watched(rsync: Rsync, *arguments: Any) -> asyncio.subprocess.Process:
-            self.begun.append(await begin(rsync, *arguments))
+        async def watched(rsync: Rsync, worker: Worker) -> asyncio.subprocess.Process:
+            self.parts.append(worker.part)
+            self.begun.append(await begin(rsync, worker))
             self._one.set()
             return self.begun[-1]
 
         monkeypatch.setattr(Rsync, "begin", watched)
 
-    async def waiting(self) -> asyncio.subprocess.Process:
-        """Have an rsync wait at the worker."""
-        self.passes.expect()
+    async def waiting(self, path: str = API) -> asyncio.subprocess.Process:
+        """Have an rsync wait at the workers that are to have this."""
+        self.passes.expect({path})
         await self._one.wait()
         return self.begun[0]
 
@@ -105,6 +108,19 @@ async def test_one_that_nothing_comes_for_ends_and_has_done_nothing(
     before = one.head()
     assert await (await world.waiting()).wait() == -9
     assert one.head() == before
+    one.assert_all_like(source)
+
+
+async def test_none_waits_at_a_worker_that_has_nothing_to_do_with_it(
+    tmp_path: Path, source: Source, one: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.add(tmp_path / "workers" / "tenants", "tenants")
+    async with following(tmp_path, source, one, monkeypatch) as world:
+        await world.waiting(TENANT)
+        source.write(TENANT, "<api new='1'/>")
+        world.passes.offer(source.manifest())
+        assert (await world.outcome()).result is Result.BROUGHT
+        assert world.parts == ["tenants"]
     one.assert_all_like(source)
 
 

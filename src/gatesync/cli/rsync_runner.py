@@ -247,7 +247,7 @@ class _Runner:
                     continue
                 self._tell_source(settled)
                 if settled.restless and not was_restless:
-                    passes.expect()
+                    passes.expect(settled.restless)
                 was_restless = bool(settled.restless)
                 manifest = settled.manifest
                 # What is withheld may be other files by now: no worker needs to know.

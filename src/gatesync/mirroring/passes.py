@@ -9,7 +9,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -124,10 +124,11 @@ class Passes:
             tasks = [group.create_task(one(tried)) for tried in self._tried]
         return [task.result() for task in tasks]
 
-    def expect(self) -> None:
-        """There may be something to offer within moments: `follow` gets rsyncs ready for it."""
+    def expect(self, paths: Collection[str]) -> None:
+        """These may be offered in a moment: `follow` has rsyncs wait where they belong."""
         for tried in self._tried:
-            if tried.next_try is None:
+            start = f"{tried.worker.part}/" if tried.worker.part else ""
+            if tried.next_try is None and any(path.startswith(start) for path in paths):
                 tried.expected.set()
 
     def offer(self, source: SourceManifest, *, confirm_removals: bool = False) -> None:
@@ -264,7 +265,7 @@ async def open_passes(
     await asyncio.to_thread(shutil.rmtree, staged, ignore_errors=True)  # left by a crash
     with ControlFolder(settings.folder) as folder:
         config = SshConfig(settings.ssh, folder, [worker.host for worker in workers])
-        staged.mkdir()
+        staged.mkdir(exist_ok=True)
         rsync = Rsync(
             config,
             staged,
