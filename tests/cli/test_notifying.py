@@ -240,7 +240,11 @@ async def test_nobody_who_listens_is_no_trouble(
     notifying.tell(READY=1)
     with notifying.reloading():
         pass
-    async with notifying.told(lambda: True, lambda: "good"):
+
+    async def ready() -> None:
+        return
+
+    async with notifying.told(ready, lambda: "good"):
         pass
     await notifying.keep_alive()
 

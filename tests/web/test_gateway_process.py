@@ -21,7 +21,7 @@ from tests.servers.gatesync import (
 DUMP = """
 import atexit, json, os, sys
 def dump():
-    if sys.argv[:1] and "gateway_process" in sys.argv[0]:
+    if sys.argv[1:2] == ["gateway"]:
         with open(os.environ["DUMP_MODULES_TO"], "w") as file:
             json.dump(sorted(sys.modules), file)
 atexit.register(dump)

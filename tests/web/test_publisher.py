@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatesync.artifacts.digests import digest_of
-from gatesync.gateway.admin import OPEN_PATHS
+from gatesync.gateway.open_paths import OPEN_PATHS
 from tests.servers.gatesync import LABEL, Place, ask, document, place, publishing, until
 
 

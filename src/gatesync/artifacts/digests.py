@@ -1,11 +1,20 @@
 """Digests: of one artifact, and of everything that a label holds."""
 
 import hashlib
+from collections.abc import Collection
 from typing import Annotated, Final
 
 import msgspec
 
-__all__ = ["EMPTY_LABEL", "Count", "Digest", "LabelDigest", "digest_of", "set_digest"]
+__all__ = [
+    "EMPTY_LABEL",
+    "Count",
+    "Digest",
+    "LabelDigest",
+    "digest_of",
+    "label_digest_of",
+    "set_digest",
+]
 
 # What these functions rely on is checked where a value is decoded, wherever it came from.
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -51,6 +60,12 @@ class LabelDigest(msgspec.Struct, frozen=True):
 
 
 EMPTY_LABEL: Final = LabelDigest()
+
+
+def label_digest_of(members: Collection[tuple[str, str]]) -> LabelDigest:
+    """The digest of a set of (api_id, digest): what adding one after the other comes to."""
+    total = sum(_weight(api_id, digest) for api_id, digest in members) % _MODULUS
+    return LabelDigest(f"{total:064x}", len(members))
 
 
 def set_digest(members: dict[str, str]) -> str:

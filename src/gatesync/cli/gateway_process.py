@@ -1,7 +1,7 @@
-"""The gateway role as a process of its own: `python -m gatesync.cli.gateway_process FILE`.
+"""The gateway role as a process of its own: what `gatesync gateway --config FILE` runs.
 
 It imports no typer and no rich, and SQLAlchemy only where it reads the database itself, so that
-a node with a thousand artifacts stays small. `gatesync gateway` replaces itself with this.
+a node with a thousand artifacts stays small, and starts quickly.
 """
 
 import sys
@@ -17,14 +17,15 @@ else:
     import structlog
 
 import asyncio
+import contextlib
+import gc
 import secrets
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hmac import compare_digest
 from pathlib import Path
 
-from gatesync.cli.broker_login import hub_opener
 from gatesync.cli.certificates import client_tls, server_tls
 from gatesync.cli.git_looking import looking_at_git
 from gatesync.cli.logs import configure_logs
@@ -37,22 +38,23 @@ from gatesync.cli.state_line import state_line
 from gatesync.config import ConfigError, Loaded, Secret, Settings, load, load_adapter
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.secret import read_secret_file
-from gatesync.config.settings import GatewaySettings, RetrievalMode
+from gatesync.config.settings import GatewaySettings
 from gatesync.engines.engine import Engine, EngineError, Measured, Serving
-from gatesync.engines.saving import SavingEngine
 from gatesync.events.hub import EventHub, HubAddress
 from gatesync.events.nats_credentials import BrokerError
-from gatesync.gateway.admin import OPEN_PATHS
 from gatesync.gateway.agent import Agent, discovered_hub
 from gatesync.gateway.cache import CacheInUseError, open_cache
 from gatesync.gateway.crash_guard import CautiousEngine, cautious
+from gatesync.gateway.health import SavedTree
 from gatesync.gateway.installation import Installation, guarded, read_installation
+from gatesync.gateway.open_paths import OPEN_PATHS
 from gatesync.gateway.receiving import with_events
 from gatesync.gateway.staleness import StalenessRule
 from gatesync.gateway.starting import StartUp
 from gatesync.private_file import write_private_file
 from gatesync.web.client import HttpClient, open_client
 from gatesync.web.guard import Guard
+from gatesync.web.made_later import MadeLater
 from gatesync.web.rates import Rates
 from gatesync.web.server import ListenError, serve
 
@@ -60,13 +62,14 @@ __all__ = ["GATEWAY_REFUSALS", "gateway_role", "main"]
 
 GATEWAY_REFUSALS = (ConfigError, ListenError, BrokerError, CacheInUseError, EngineError)
 ADMIN_REQUEST_BYTES = 1024 * 1024
+COLLECTOR_SECONDS = 60.0  # a start that takes longer waits for others, and need not hurry
 
 _log = structlog.get_logger("gatesync.gateway")
 
 
-def main() -> int:
-    """Run the gateway that a configuration file describes."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+def main(path: Path | None = None) -> int:
+    """Run the gateway that a configuration file describes; answers with the exit code."""
+    gc.disable()  # until it has started: it would look a hundred times at what only grows
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -129,22 +132,22 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
             forgive=careful.forgive,
             lag_seconds=lag_seconds(settings),
             staleness=StalenessRule(gateway.max_staleness_ms / 1000, gateway.when_stale),
-            saved=engine if isinstance(engine, SavingEngine) else None,
+            saved=engine if isinstance(engine, SavedTree) else None,
             serving=opened if isinstance(opened, Serving) else None,
             trust=trust_of(settings),
         )
         if isinstance(opened, Measured):
             agent.metrics.registry.register(opened.metrics)
-        app = agent.app()
+        admin = agent.app()
         operators = Guard(
-            app,
+            admin,
             authenticate,
             ADMIN_REQUEST_BYTES,
             open_paths=OPEN_PATHS,
             passwords=True,
             rates=Rates(),
         )
-        app = with_events(app, operators, push_token)
+        app = with_events(admin, operators, push_token)
         async with (
             looking_at_git(retriever, settings.git, agent.informer.look) as with_hook,
             serve(with_hook(app), gateway.listen.host, gateway.listen.port, tls=tls) as port,
@@ -160,16 +163,26 @@ async def gateway_role(settings: Settings, read_again: ReadAgain) -> None:
                 base_files=len(installation.files),
                 trusted_keys=[key.key_id for key in gateway.trusted_keys],
             )
-            at_once = gateway.data_retrieval_mode is RetrievalMode.ASYNC
             # Its start, not its readiness: a node that drains has started all the same.
-            async with told(
-                lambda: at_once or agent.informer.ready, lambda: state_line(agent.status())
-            ):
+            until_ready = agent.informer.until_ready
+            async with told(until_ready, lambda: state_line(agent.status())):
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(agent.run(), name="agent")
+                    tasks.create_task(_after_start(admin, until_ready), name="after the start")
                     tasks.create_task(
                         follow_configuration(read_again, settings, agent, client), name="SIGHUP"
                     )
+
+
+async def _after_start(admin: MadeLater, until_ready: Callable[[], Awaitable[None]]) -> None:
+    """What a start went before: Python's collector, and the admin's HTTP for the first who asks."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(COLLECTOR_SECONDS):
+            await until_ready()
+    gc.freeze()  # what was loaded by now stays
+    gc.enable()
+    await until_ready()
+    await admin.made()
 
 
 def _start_up(gateway: GatewaySettings) -> StartUp:
@@ -242,6 +255,8 @@ def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[
     name = f"gateway {settings.server.node_id}"
     if not hub.enable:
         return _no_hub()
+    from gatesync.cli.broker_login import hub_opener  # a cluster without a broker does without
+
     opener = hub_opener(settings, name, lambda: client.token)
     if not hub.event_listening_endpoints:
         return discovered_hub(client, opener)
@@ -256,7 +271,3 @@ def _hub(settings: Settings, client: HttpClient) -> AbstractAsyncContextManager[
 @asynccontextmanager
 async def _no_hub() -> AsyncIterator[None]:
     yield None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ import structlog
 __all__ = ["keep_alive", "listening", "ready_at", "reloading", "stopping", "tell", "told"]
 
 EXTENSION: Final = 60.0  # seconds within which a node that is still starting says so again
-STARTING: Final = 0.25  # seconds between two looks while it starts
+BUSY: Final = 0.25  # seconds until a manager that had no room for it is told again
 STATUS: Final = 1.0  # seconds between two lines for people then: counting takes time of a start
 STARTED: Final = 5.0  # seconds between two looks afterwards: a heartbeat
 
@@ -81,11 +81,13 @@ async def keep_alive() -> None:
 
 
 @asynccontextmanager
-async def told(is_ready: Callable[[], bool], status: Callable[[], str]) -> AsyncIterator[None]:
+async def told(
+    until_ready: Callable[[], Awaitable[None]], status: Callable[[], str]
+) -> AsyncIterator[None]:
     """Say when this node gets ready, and how it is, for as long as the block runs.
 
     Args:
-        is_ready: asked until it is. In sync mode that may take as long as is configured, so
+        until_ready: waits until it is. In sync mode that may take as long as is configured, so
             time is asked for again and again: systemd ends a start that hangs, and not one that
             is patient.
         status: one line for people.
@@ -94,29 +96,31 @@ async def told(is_ready: Callable[[], bool], status: Callable[[], str]) -> Async
         yield
         return
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(_follow(is_ready, status), name="service manager")
+        task = tasks.create_task(_follow(until_ready, status), name="service manager")
         try:
             yield
         finally:
             task.cancel()
 
 
-async def _follow(is_ready: Callable[[], bool], status: Callable[[], str]) -> None:
+async def _follow(until_ready: Callable[[], Awaitable[None]], status: Callable[[], str]) -> None:
     said = ""
-    extended = looked = -EXTENSION
-    while not is_ready():
-        if (now := time.monotonic()) - extended > EXTENSION / 4:
-            tell(EXTEND_TIMEOUT_USEC=int(EXTENSION * 1_000_000))
-            extended = now
-        if now - looked >= STATUS:
-            looked = now
+    extended = -EXTENSION
+    ready = asyncio.ensure_future(until_ready())
+    try:
+        while not ready.done():
+            if (now := time.monotonic()) - extended > EXTENSION / 4:
+                tell(EXTEND_TIMEOUT_USEC=int(EXTENSION * 1_000_000))
+                extended = now
             if (line := status()) != said:
                 tell(STATUS=line)
                 said = line
-        await asyncio.sleep(STARTING)
+            await asyncio.wait([ready], timeout=STATUS)
+    finally:
+        ready.cancel()
     said = status()
     while not tell(READY=1, STATUS=said):  # noqa: ASYNC110 - a start without this word is ended
-        await asyncio.sleep(STARTING)
+        await asyncio.sleep(BUSY)
     while True:
         await asyncio.sleep(STARTED)
         if (line := status()) != said:

@@ -10,9 +10,6 @@ from gatesync.config import ConfigError, Settings
 from gatesync.config.problems import ConfigProblem
 from gatesync.config.settings import LocalDrift
 from gatesync.engines.engine import Engine
-from gatesync.engines.saving import SavingEngine
-from gatesync.trees.errors import TreeError
-from gatesync.trees.opening import REPOSITORY_FOLDER, open_tree
 
 __all__ = ["saved_locally"]
 
@@ -34,6 +31,11 @@ async def saved_locally(engine: Engine, settings: Settings) -> AsyncIterator[Eng
     if gateway.save_artifacts_locally is False:  # absent is the same as true
         yield engine
         return
+    # Not at the top: a gateway that saves nothing starts without what writes trees.
+    from gatesync.engines.saving import SavingEngine
+    from gatesync.trees.errors import TreeError
+    from gatesync.trees.opening import REPOSITORY_FOLDER, open_tree
+
     skip = {
         "api": gateway.skip_list.apis,
         "endpoints": gateway.skip_list.endpoints,

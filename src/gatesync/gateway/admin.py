@@ -18,7 +18,7 @@ from litestar.datastructures import State
 from litestar.params import FromQuery, JSONBody
 
 from gatesync.artifacts.errors import FormatError
-from gatesync.gateway import receiving, wso2_admin
+from gatesync.gateway import events_http, wso2_admin
 from gatesync.gateway.health import FORMAT, GatewayStatus, Health
 from gatesync.gateway.operating import Operator
 from gatesync.gateway.receiving import BusyError, Receiver
@@ -27,7 +27,6 @@ from gatesync.stores.wire import ProblemAnswer
 from gatesync.web.app import AppState, NotFoundError, make_app
 
 __all__ = [
-    "OPEN_PATHS",
     "GatewayStatus",
     "HeldAnswer",
     "HeldArtifact",
@@ -37,7 +36,6 @@ __all__ = [
     "public_health",
 ]
 
-OPEN_PATHS: Final = (wso2_admin.STARTUP_PATH,)
 REASONS_LISTED: Final = 100
 
 _Ask = Request[Any, Any, State]
@@ -193,7 +191,7 @@ _HANDLERS: Final = [
     get_content,
     post_redeploy,
     post_undeploy,
-    *receiving.HANDLERS,
+    *events_http.HANDLERS,
     *wso2_admin.HANDLERS,
 ]
 

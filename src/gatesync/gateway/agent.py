@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -14,15 +15,14 @@ import structlog
 from gatesync.artifacts.signatures import Trust
 from gatesync.engines.engine import Engine, Serving
 from gatesync.events.hub import AskAgain, EventHub, HubAddress, HubError
-from gatesync.gateway.admin import admin_app
 from gatesync.gateway.backoff import Backoff
 from gatesync.gateway.cache import Cache
+from gatesync.gateway.delays import Delays
 from gatesync.gateway.deployment import Deployment
 from gatesync.gateway.desired import Desired, Loads, loads_all
 from gatesync.gateway.endpoint_types import EndpointRule
 from gatesync.gateway.health import GatewayStatus, Health, HealthView, SavedTree
 from gatesync.gateway.informer import Informer
-from gatesync.gateway.metrics import GatewayMetrics
 from gatesync.gateway.operating import Operator
 from gatesync.gateway.receiving import Inbox, Receiver
 from gatesync.gateway.reporting import Reporter, inventory_of
@@ -32,8 +32,11 @@ from gatesync.gateway.verifying import Verifier
 from gatesync.stores.http import HttpRetriever
 from gatesync.stores.store import Retriever
 from gatesync.stores.wire import ReportAnswer
-from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, HttpClient, UnreachableError
+from gatesync.web.made_later import MadeLater
+
+if TYPE_CHECKING:
+    from gatesync.gateway.metrics import GatewayMetrics
 
 __all__ = ["Agent", "ClusterView", "HubOpener", "discovered_hub", "randoms"]
 
@@ -103,8 +106,8 @@ class Agent:
     ) -> None:
         start = start or StartUp()
         self.engine = engine
-        self.metrics = GatewayMetrics()
         self._client = client
+        self._delays = Delays()
         self.inbox = Inbox()
         self._receiver = Receiver(self.inbox, node, endpoint_type)
         self._verified: deque[str] = deque(maxlen=VERIFICATIONS)
@@ -142,7 +145,7 @@ class Agent:
             random=random or randoms(),
             heartbeat=heartbeat,
             lag_seconds=lag_seconds,
-            on_applied=self.metrics.applied,
+            on_applied=self._delays.applied,
             clock=clock,
             wall_clock=wall_clock,
         )
@@ -153,7 +156,6 @@ class Agent:
         self.informer.deployment.serving = serving
         if serving is not None:
             serving.on_back = self._deploy_again
-        self.metrics.watch(self._view.health, self.informer.pulse, verifier)
 
     async def run(self) -> None:
         """Follow, report and answer verifications until cancelled."""
@@ -177,15 +179,29 @@ class Agent:
         """How far this node is."""
         return self._view.status()
 
-    def app(self) -> Any:
+    @cached_property
+    def metrics(self) -> "GatewayMetrics":
+        """Everything that it counts, for Prometheus; whose library is loaded with the first use."""
+        from gatesync.gateway.metrics import GatewayMetrics
+
+        informer = self.informer
+        return GatewayMetrics(self._view.health, informer.pulse, self._delays, informer.verifier)
+
+    def app(self) -> MadeLater:
         """The admin application, to be put behind a `Guard` with `OPEN_PATHS`."""
 
         async def ready() -> tuple[bool, Health]:
             health = self._view.health()
             return health.ready, health
 
-        operator = Operator(self.informer, self.engine, self._view)
-        return admin_app(operator, AppState(ready, self.metrics.registry), self._receiver)
+        def make() -> Any:
+            from gatesync.gateway.admin import admin_app
+            from gatesync.web.app import AppState
+
+            operator = Operator(self.informer, self.engine, self._view)
+            return admin_app(operator, AppState(ready, self.metrics.registry), self._receiver)
+
+        return MadeLater(make)
 
     async def _deploy_again(self, api_ids: Collection[str]) -> None:
         await self.informer.heal(api_ids, ())

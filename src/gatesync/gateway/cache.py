@@ -32,6 +32,7 @@ from gatesync.gateway.log import LabelLog
 __all__ = ["Cache", "CacheCounts", "CacheInUseError", "Remembered", "open_cache"]
 
 WRITE_SECONDS: Final = 0.1  # after a change, so that its report and what follows it go first
+HELD_SECONDS: Final = 10.0  # between writes of a start: if it is ended, so much is fetched again
 RETRY_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0  # for what is still to be written at the end
 TOLD: Final = 10  # damaged things that are logged one by one
@@ -125,6 +126,7 @@ class Cache:
         self._retry = retry
         self._thread = ThreadPoolExecutor(1, "cache")
         self._ending = False
+        self._held = False
         self._flushing: list[asyncio.Future[bool]] = []
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -164,6 +166,16 @@ class Cache:
         self._counts.misses += len(digests) - len(found.contents)
         self._tell_damage(found)
         return found.contents
+
+    def hold(self) -> None:
+        """Write seldom until `release`: what writing takes of a processor a start would lack."""
+        self._held = True
+
+    def release(self) -> None:
+        """Write as usual: what was held, too."""
+        if self._held:
+            self._held = False
+            asyncio.get_running_loop().call_later(self._interval, self._hurry.set)
 
     def follow(self, log: LabelLog, touched: Collection[str]) -> None:
         """Note that a log moved, and which of its api_ids changed."""
@@ -222,7 +234,8 @@ class Cache:
         good = True
         while not self._ending or (good and self._pending.dirty):
             await self._changed.wait()
-            await self._pause(self._interval if good else self._retry)
+            usual = max(self._interval, HELD_SECONDS) if self._held else self._interval
+            await self._pause(usual if good else self._retry)
             self._changed.clear()
             self._hurry.clear()
             good = await self._write()

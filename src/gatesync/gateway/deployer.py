@@ -25,7 +25,7 @@ from gatesync.gateway.starting import StartUp
 from gatesync.gateway.verifying import Verifier
 from gatesync.gateway.waiting import wait_for
 from gatesync.stores.batching import in_batches, in_shared_batches
-from gatesync.stores.store import Retriever, StoreError
+from gatesync.stores.store import Retriever, StoreError, digests_at_once
 from gatesync.stores.wire import BATCH_DIGESTS
 
 __all__ = ["Deployer"]
@@ -70,7 +70,7 @@ class Deployer:
         proven: those of them that were proved to be in step.
         processed: whether each first list was processed. It stays so: a node that waits for the
             bytes of a later change serves all it did before.
-        moved: set, and made anew, at each change.
+        moved: set, and made anew, at each change, and when the start may be over.
         alarm: set when something is to be tried again later.
         going: set while something waits for a look at the other labels before it is undeployed.
     """
@@ -148,6 +148,8 @@ class Deployer:
         """
         if self._cache is None:
             return
+        if not self._start.ready:
+            self._cache.hold()
         loaded = await self._cache.load(attested=self._verifier.trust is not None)
         remembered = await judge_remembered(self._verifier, loaded)
         loaded.attestations.clear()  # they are megabytes, and on the disk
@@ -251,7 +253,12 @@ class Deployer:
                 continue
             # What others need comes first: an API is not deployed before its sequences.
             turn = [each for each in missing if each.rank == missing[0].rank]
-            batches = iter(in_shared_batches(turn, FETCH_BYTES, BATCH_DIGESTS))
+            at_once = digests_at_once(self._retriever)
+            batches = (
+                in_shared_batches(turn, FETCH_BYTES, BATCH_DIGESTS)
+                if at_once is None
+                else in_batches(turn, FETCH_BYTES, at_once)
+            )
             try:
                 async with asyncio.TaskGroup() as fetchers:
                     for _ in range(min(FETCHERS, len(turn))):
@@ -342,8 +349,6 @@ class Deployer:
     async def _look_around(self) -> None:
         """Whatever a change may have brought to an end."""
         deployment = self._deployment
-        self.moved.set()
-        self.moved = asyncio.Event()
         self._look_at_start()
         listed = self._settled.keys() >= self._logs.keys()
         if self.leaving and listed and not self._untried():
@@ -371,6 +376,10 @@ class Deployer:
             self.going.set()
 
     def _look_at_start(self) -> None:
+        self.moved.set()
+        self.moved = asyncio.Event()
+        if self.processed and self._start.ready:
+            return
         now, untried = self._clock(), self._untried()
         unread = {each for each in self._logs if each not in self._settled}
         if not self._start.from_cache:
@@ -380,16 +389,20 @@ class Deployer:
         self.processed = self.processed or not unread
         failed = self._deployment.failed.values()
         if self._start.look(unread, (each.attempt for each in failed), now):
+            if self._cache is not None:
+                self._cache.release()
             if unread or failed:
                 _log.warning(
                     "started without everything; what is missing is tried on",
-                    unread=sorted(unread), undeployed=len(failed) + len(untried),
-                )  # fmt: skip
+                    unread=sorted(unread),
+                    undeployed=len({*self._deployment.failed, *self._deployment.waiting}),
+                )
             else:
                 _log.info("started", artifacts=len(self._deployment.applied))
 
-    def _untried(self) -> set[str]:
-        return self._deployment.waiting.keys() - self._deployment.failed.keys()
+    def _untried(self) -> bool:
+        failed = self._deployment.failed  # of very many that wait the first one tells
+        return any(each not in failed for each in self._deployment.waiting)
 
     def _desire(self) -> None:
         """Decide anew by the labels and tenants of now."""

@@ -111,7 +111,7 @@ class Deployment:
         self._overdue: set[str] = set()  # what the engine could not undeploy
         self._in_step: dict[str, int] = {}  # the last revision of a label without any overdue
         self._waiting_for: dict[str, set[str]] = {}  # digest to api_ids, the index of `waiting`
-        self._untried: Counter[tuple[str, int]] = Counter()  # of `waiting`, by tenant and rank
+        self._untried: dict[str, Counter[int]] = {}  # of `waiting`, by tenant and rank
         self._first_time: set[str] = set()  # which of `waiting` are counted there
         self._let_go: set[str] = set()
 
@@ -137,9 +137,17 @@ class Deployment:
         return case
 
     def decide_by(self, desired: Desired) -> None:
-        """Follow other labels, or other tenants, from the next `settle` on."""
-        self._unsettled.update(self.desired.api_ids(), desired.api_ids())
+        """Follow other labels, or other tenants, from the next `settle` on.
+
+        What is served as they want it is left alone: after a start from the disk that is most.
+        """
+        known = {*self.desired.api_ids(), *desired.api_ids(), *self.applied}
         self.desired = desired
+        aside = {*self.failed, *self.waiting, *self.skipped, *self.withheld, *self.going}
+        aside |= self._let_go | self._overdue | self._doubtful
+        for api_id in known:
+            if api_id in aside or self.case(api_id) != self.applied.get(api_id):
+                self._unsettled.add(api_id)
 
     async def settle(
         self, contents: Mapping[str, bytes], now: float, random: Iterator[float]
@@ -157,12 +165,10 @@ class Deployment:
         due = self._unsettled | {
             k for k, each in self.failed.items() if each.next_try <= now and k not in self.waiting
         }
-        for digest in contents:
-            due |= self._waiting_for.get(digest, set())
-        if not due:
+        deploy = self._come(contents, due)
+        if not due and not deploy:
             return False
         self._unsettled = set()
-        deploy: list[tuple[Wanted, bytes]] = []
         undeploy: list[str] = []
         for api_id, wanted in self._in_order(due, contents):
             if wanted is None:
@@ -178,10 +184,12 @@ class Deployment:
             else:
                 deploy.append((wanted, content))
         if deploy or undeploy:
+            deploy.sort(key=lambda each: rank_of(each[0].entry))
             try:
                 await self._apply(deploy, undeploy, now, random)
             except BaseException:  # cancelled half-way: nobody knows what the engine took
                 self._unsettled |= due
+                self._unsettled.update(wanted.entry.api_id for wanted, _ in deploy)
                 self._doubtful.update(wanted.entry.api_id for wanted, _ in deploy)
                 raise
         return True
@@ -195,7 +203,7 @@ class Deployment:
     ) -> None:
         """Serve what this node served before it was restarted (promise 10), in one swap.
 
-        `settle` goes on from there. What has no contents at hand is left to it.
+        `decide_by` and `settle` go on from there. What has no contents at hand is left to them.
         """
         batch = [
             (each, contents[each.entry.digest])
@@ -203,7 +211,6 @@ class Deployment:
             if each.entry.digest in contents
             and not self._rule.why_not(each.entry, contents[each.entry.digest])
         ]
-        self._unsettled.update(each.entry.api_id for each, _ in batch)
         if batch:
             await self._apply(batch, [], now, random)
 
@@ -334,13 +341,39 @@ class Deployment:
         content = self._engine.content(entry.api_id)
         return content if content is not None and digest_of(content) == entry.digest else None
 
+    def _come(self, contents: Mapping[str, bytes], due: set[str]) -> list[tuple[Wanted, bytes]]:
+        """What waited for these bytes and is deployed; whatever else waited for them is `due`."""
+        found: list[tuple[Wanted, bytes]] = []
+        for digest, content in contents.items():
+            for api_id in self._waiting_for.get(digest, ()):
+                if api_id in due or not self._may_come(api_id, content):
+                    due.add(api_id)
+                else:
+                    found.append((self.waiting[api_id], content))
+        return found
+
+    def _may_come(self, api_id: str, content: bytes) -> bool:
+        """Whether what waited for these bytes only is deployed with no second look at its case.
+
+        A start has very many of these. Whatever changes their case makes them unsettled.
+        """
+        wanted = self.waiting[api_id]
+        entry = wanted.entry
+        return (
+            api_id in self._first_time
+            and api_id not in self.withheld
+            and not self._why_not(wanted.label, entry)  # promise 8
+            and not self._rule.why_not(entry, content)
+            and not self._waits_for_others(entry)
+        )
+
     def _waits_for_others(self, entry: Entry) -> bool:
         """Whether something that it may need has not been tried yet, for want of its bytes.
 
         Which one it needs is not looked up: that would be a look into each artifact.
         """
-        tenant, rank = entry.tenant, rank_of(entry)
-        return bool(self._untried) and any(self._untried[tenant, each] for each in range(rank))
+        rank = rank_of(entry)
+        return any(other < rank for other in self._untried.get(entry.tenant, ()))
 
     def _undeployed(self, api_id: str) -> list[str]:
         """What to undeploy of this one, which is not wanted: itself or nothing."""
@@ -354,7 +387,7 @@ class Deployment:
         entry = self.applied[api_id].entry
         rank = rank_of(entry)
         if rank < _FIRST_THAT_NOBODY_NEEDS and any(
-            tenant == entry.tenant and other > rank for tenant, other in self._untried
+            other > rank for other in self._untried.get(entry.tenant, ())
         ):  # what is served may need it until its new version is there
             self._unsettled.add(api_id)
         elif self.looks_elsewhere and api_id not in self._let_go and api_id not in self.skipped:
@@ -409,7 +442,7 @@ class Deployment:
         self._stop_waiting(api_id)
         self.waiting[api_id] = wanted
         if api_id not in self.failed and api_id not in self._doubtful:  # a retry holds up nobody
-            self._untried[wanted.entry.tenant, rank_of(wanted.entry)] += 1
+            self._untried.setdefault(wanted.entry.tenant, Counter())[rank_of(wanted.entry)] += 1
             self._first_time.add(api_id)
         self._waiting_for.setdefault(wanted.entry.digest, set()).add(api_id)
 
@@ -422,10 +455,13 @@ class Deployment:
                 del self._waiting_for[wanted.entry.digest]
             if api_id in self._first_time:
                 self._first_time.discard(api_id)
-                key = wanted.entry.tenant, rank_of(wanted.entry)
-                self._untried[key] -= 1
-                if not self._untried[key]:
-                    del self._untried[key]
+                tenant, rank = wanted.entry.tenant, rank_of(wanted.entry)
+                ranks = self._untried[tenant]
+                ranks[rank] -= 1
+                if not ranks[rank]:
+                    del ranks[rank]
+                if not ranks:
+                    del self._untried[tenant]
 
     async def _apply(
         self,

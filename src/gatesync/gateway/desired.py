@@ -64,6 +64,7 @@ class Desired:
         self._doubted: set[_Candidate] = set()
         self._entries: dict[_Candidate, Entry] = {}
         self._slots: dict[_Key, list[_Candidate]] = {}
+        self._contested = 0  # slots with more than one candidate: mostly none, and all win
 
     def put(
         self, label: str, api_id: str, entry: Entry | None, *, retained: bool = False
@@ -82,18 +83,24 @@ class Desired:
             for key in self._keys(candidate, old):
                 slot = self._slots[key]
                 slot.remove(candidate)
-                affected.update(other for _, other in slot)
                 if not slot:
                     del self._slots[key]
+                    continue
+                self._contested -= len(slot) == 1
+                affected.update(other for _, other in slot)
         self._doubted.discard(candidate)
         if entry is not None:
             self._entries[candidate] = entry
             if self._why_not(label, entry):
                 self._doubted.add(candidate)
             for key in self._keys(candidate, entry):
-                slot = self._slots.setdefault(key, [])
-                insort(slot, candidate)
-                affected.update(other for _, other in slot)
+                others = self._slots.get(key)
+                if others is None:
+                    self._slots[key] = [candidate]
+                    continue
+                insort(others, candidate)
+                self._contested += len(others) == 2
+                affected.update(other for _, other in others)
         return affected
 
     def decide(self, api_id: str) -> Wanted | Skipped | None:
@@ -108,7 +115,7 @@ class Desired:
         if not self._loads(entry.tenant):
             reason = f"tenant {entry.tenant} is not loaded here (tenant_loading)"
             return Skipped(self._label(candidate), entry, reason)
-        for key in _keys(entry):
+        for key in _keys(entry) if self._contested else ():
             first = self._slots[key][0]
             if first != candidate:
                 other = self._entries[first]
@@ -137,8 +144,9 @@ class Desired:
         return self._labels[candidate[0] // 2]
 
 
-def _keys(entry: Entry) -> Iterable[_Key]:
-    yield ("id", entry.api_id)
-    yield ("name", entry.tenant, entry.kind, entry.name, entry.version)
-    if entry.context:
-        yield ("route", entry.tenant, entry.context, entry.version)
+def _keys(entry: Entry) -> tuple[_Key, ...]:
+    own = ("id", entry.api_id)
+    name = ("name", entry.tenant, entry.kind, entry.name, entry.version)
+    if not entry.context:
+        return own, name
+    return own, name, ("route", entry.tenant, entry.context, entry.version)

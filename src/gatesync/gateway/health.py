@@ -5,7 +5,7 @@ operator and says which, and why. Metrics are made of the same numbers.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -67,6 +67,7 @@ class LabelStatus(msgspec.Struct, frozen=True, kw_only=True):
     untrusted: str = ""
 
 
+@runtime_checkable
 class SavedTree(Protocol):
     """Where this node saves artifacts as files, too; an engine that does has these."""
 

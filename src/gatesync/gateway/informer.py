@@ -160,6 +160,11 @@ class Informer:
         """Whether the start is over: see `StartUp`."""
         return self._start.ready
 
+    async def until_ready(self) -> None:
+        """Wait until the start is over."""
+        while not self.ready:
+            await self._deployer.moved.wait()
+
     @property
     def processed(self) -> bool:
         """Whether every label was listed, and everything in those first lists was tried."""

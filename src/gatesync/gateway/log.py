@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from gatesync.artifacts.changes import Change, ChangeSet, Cursor, Entry, Head, Instruction
-from gatesync.artifacts.digests import EMPTY_LABEL, Count, LabelDigest
+from gatesync.artifacts.digests import EMPTY_LABEL, Count, LabelDigest, label_digest_of
 from gatesync.artifacts.errors import FormatError
 
 __all__ = ["Decision", "LabelLog", "LogState"]
@@ -76,9 +76,7 @@ class LabelLog:
         Raises:
             FormatError: the entries are not those that belong to this state.
         """
-        digest = EMPTY_LABEL
-        for api_id, entry in entries.items():
-            digest = digest.add(api_id, entry.digest)
+        digest = label_digest_of([(api_id, each.digest) for api_id, each in entries.items()])
         if digest != state.digest or len(retained) != state.retained:
             raise FormatError(
                 f"label {label!r}: {len(entries)} entries and {len(retained)} retained ones do not "

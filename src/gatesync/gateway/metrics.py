@@ -1,33 +1,29 @@
 """What a gateway counts, for Prometheus. docs/metrics.md says what each name means.
 
-All but the histogram is read from the node's state when it is asked, never before.
+All of it is read from the node's state when it is asked, never before.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import accumulate, product
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
 
 from gatesync.gateway.cache import CacheCounts
+from gatesync.gateway.delays import BUCKETS, Delays
 from gatesync.gateway.health import Health, LabelStatus, SavedHealth
 from gatesync.gateway.pulse import Pulse
 from gatesync.gateway.verifying import WAYS, WHYS_REFUSED, Verifier
 
 __all__ = ["WHYS", "GatewayMetrics"]
-
-# From an event that brought its contents to a start with thousands of artifacts.
-BUCKETS: Final = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
 
 WHYS: Final = (
     *("start", "event-gap", "reconnect", "heartbeat", "head-query", "history", "labels"),
@@ -69,39 +65,33 @@ class GatewayMetrics:
     """Everything that one gateway counts.
 
     Args:
-        health: the node's state; given with `watch` once there is one.
+        health: the node's state.
+        pulse: what its main loop counts.
+        delays: how long changes took to get here.
+        verifier: what was not signed as it must be.
 
     Attributes:
         registry: what `/metrics` shows.
     """
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._applied = Histogram(
-            "gatesync_gateway_publish_to_applied_seconds",
-            "seconds from the commit of a change set, by the publisher's clock, to its end here",
-            registry=self.registry,
-            buckets=BUCKETS,
-        )
-
-    def applied(self, seconds: float) -> None:
-        """A change set is applied, so many seconds after it was published.
-
-        Clocks of two machines differ: less than nothing counts as nothing.
-        """
-        self._applied.observe(max(0.0, seconds))
-
-    def watch(
-        self, health: Callable[[], Health], pulse: Pulse, verifier: Verifier | None = None
+    def __init__(
+        self,
+        health: Callable[[], Health],
+        pulse: Pulse,
+        delays: Delays,
+        verifier: Verifier,
     ) -> None:
-        """Show this node's state, too."""
-        self.registry.register(_GatewayCollector(health, pulse, verifier or Verifier()))
+        self.registry = CollectorRegistry()
+        self.registry.register(_GatewayCollector(health, pulse, delays, verifier))
 
 
 class _GatewayCollector(Collector):
-    def __init__(self, health: Callable[[], Health], pulse: Pulse, verifier: Verifier) -> None:
+    def __init__(
+        self, health: Callable[[], Health], pulse: Pulse, delays: Delays, verifier: Verifier
+    ) -> None:
         self._health = health
         self._pulse = pulse
+        self._delays = delays
         self._verifier = verifier
 
     def describe(self) -> Iterator[Metric]:
@@ -128,12 +118,23 @@ class _GatewayCollector(Collector):
         yield pulls
         if self._verifier.trust is not None:
             yield _untrusted(self._verifier)
+        yield _applied(self._delays)
         yield from _artifacts(health)
         yield from _labels(health.labels)
         if health.cache is not None:
             yield from _cache(health.cache)
         if health.saved is not None:
             yield from _saved(health.saved)
+
+
+def _applied(delays: Delays) -> Metric:
+    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+    return HistogramMetricFamily(
+        "gatesync_gateway_publish_to_applied_seconds",
+        "seconds from the commit of a change set, by the publisher's clock, to its end here",
+        buckets=list(zip(bounds, accumulate(delays.counts), strict=True)),
+        sum_value=delays.total,
+    )
 
 
 def _untrusted(verifier: Verifier) -> Metric:

@@ -12,22 +12,17 @@ from hmac import compare_digest
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, post
-from litestar.datastructures import State
 
 from gatesync.artifacts.errors import FormatError
-from gatesync.events.pushed import EVENT_MAX_BYTES, EVENTS_PATH, MadeOf, PushAnswer
-from gatesync.web.app import ForbiddenError
+from gatesync.events.pushed import EVENT_MAX_BYTES, EVENTS_PATH, MadeOf
 from gatesync.web.guard import Guard
 
-__all__ = ["HANDLERS", "BusyError", "Inbox", "Pushed", "Receiver", "with_events"]
+__all__ = ["PUBLISHER", "BusyError", "Inbox", "Pushed", "Receiver", "with_events"]
 
 INBOX_MESSAGES: Final = 256  # each publisher has one on its way, so these are many publishers
 INBOX_BYTES: Final = 32 * 1024 * 1024
 ANSWER_SECONDS: Final = 2.0  # for the engine; whoever pushed is told that its turn comes
 PUBLISHER: Final = "publisher"  # who may push, and nothing else
-
-_Ask = Request[Any, Any, State]
 
 
 class BusyError(Exception):
@@ -95,22 +90,6 @@ class Receiver(msgspec.Struct, frozen=True):
     inbox: Inbox
     node: str
     type: str
-
-
-@post(EVENTS_PATH, status_code=200)
-async def post_event(request: _Ask) -> PushAnswer:
-    """Take an event that a publisher pushes, as its broker would carry it (msgpack).
-
-    The answer says what the node made of it. 400: it cannot be read; 503: too many wait.
-    """
-    if request.user != PUBLISHER:
-        raise ForbiddenError("only the push_token may push events, at /v1/events to the letter")
-    receiver: Receiver = request.app.state.receiver
-    made = await receiver.inbox.offer(await request.body())
-    return PushAnswer(receiver.node, made, receiver.type)
-
-
-HANDLERS: Final = [post_event]
 
 
 def with_events(app: Any, operators: Any, push_token: str) -> Any:

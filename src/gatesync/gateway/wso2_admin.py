@@ -19,13 +19,11 @@ from litestar.datastructures import State
 
 from gatesync.artifacts.canonical import decode
 from gatesync.artifacts.model import SUPER_TENANT, Artifact
+from gatesync.gateway.open_paths import STARTUP_PATH, WSO2_BASE
 from gatesync.gateway.operating import Operator, Outcome
 from gatesync.gateway.selecting import Selection, SelectionError
 
-__all__ = ["HANDLERS", "STARTUP_PATH", "Wso2Error", "Wso2RefusedError", "wso2_answer"]
-
-BASE: Final = "/api/am/gateway/v2"
-STARTUP_PATH: Final = f"{BASE}/server-startup-healthcheck"
+__all__ = ["HANDLERS", "Wso2Error", "Wso2RefusedError", "wso2_answer"]
 
 _Ask = Request[Any, Any, State]
 _TITLES: Final = {400: "Bad Request", 404: "Not Found", 409: "Conflict", 500: "Internal Error"}
@@ -85,7 +83,7 @@ def wso2_answer(error: Wso2RefusedError) -> Wso2Error:
     return Wso2Error(error.status, _TITLES[error.status], str(error))
 
 
-@post(f"{BASE}/redeploy-api", status_code=200)
+@post(f"{WSO2_BASE}/redeploy-api", status_code=200)
 async def redeploy_api(request: _Ask) -> DeployResponse:
     """Deploy one API anew. Query: apiName, version, tenantDomain (carbon.super)."""
     operator, api_id, name = _asked(request)
@@ -93,7 +91,7 @@ async def redeploy_api(request: _Ask) -> DeployResponse:
     return DeployResponse("DEPLOYED", f"{name} was deployed anew")
 
 
-@post(f"{BASE}/undeploy-api", status_code=200)
+@post(f"{WSO2_BASE}/undeploy-api", status_code=200)
 async def undeploy_api(request: _Ask) -> DeployResponse:
     """Undeploy one API until its next change. Query: apiName, version, tenantDomain."""
     operator, api_id, name = _asked(request)
@@ -101,7 +99,7 @@ async def undeploy_api(request: _Ask) -> DeployResponse:
     return DeployResponse("UNDEPLOYED", f"{name} was undeployed until its next change")
 
 
-@get(f"{BASE}/api-artifact", sync_to_thread=False)
+@get(f"{WSO2_BASE}/api-artifact", sync_to_thread=False)
 def get_api_artifact(request: _Ask) -> ApiArtifact:
     """The XML of one API as this node serves it. Query: apiName, version, tenantDomain."""
     artifact = _served(request)
@@ -113,19 +111,19 @@ def get_api_artifact(request: _Ask) -> ApiArtifact:
     return ApiArtifact(_text(apis[0].content))
 
 
-@get(f"{BASE}/local-entry", sync_to_thread=False)
+@get(f"{WSO2_BASE}/local-entry", sync_to_thread=False)
 def get_local_entries(request: _Ask) -> LocalEntries:
     """The XML of one API's local entries. Query: apiName, version, tenantDomain."""
     return LocalEntries(_texts(_served(request), "local-entry"))
 
 
-@get(f"{BASE}/sequence", sync_to_thread=False)
+@get(f"{WSO2_BASE}/sequence", sync_to_thread=False)
 def get_sequences(request: _Ask) -> Sequences:
     """The XML of one API's sequences. Query: apiName, version, tenantDomain."""
     return Sequences(_texts(_served(request), "sequence"))
 
 
-@get(f"{BASE}/end-points", sync_to_thread=False)
+@get(f"{WSO2_BASE}/end-points", sync_to_thread=False)
 def get_endpoints(request: _Ask) -> Endpoints:
     """The XML of one API's endpoints. Query: apiName, version, tenantDomain."""
     return Endpoints(_texts(_served(request), "endpoint"))

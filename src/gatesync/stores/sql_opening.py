@@ -95,13 +95,18 @@ def prepare(connection: Connection, where: str) -> str:
     return epoch
 
 
-def read_epoch(connection: Connection, where: str) -> str | None:
+def read_epoch(connection: Connection, where: str, *, made: bool = False) -> str | None:
     """The epoch of a database that is whole; None for one that is not yet.
+
+    Args:
+        connection: to the database.
+        where: what it is called in errors.
+        made: its tables were there a moment ago: it is not asked for them first.
 
     Raises:
         StoreError: the tables were made by another version.
     """
-    if not inspect(connection).has_table(_as_listed(connection, schema.stores.name)):
+    if not made and not inspect(connection).has_table(_as_listed(connection, schema.stores.name)):
         return None
     row = connection.execute(select(schema.stores)).first()
     if row is None:

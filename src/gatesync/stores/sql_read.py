@@ -148,6 +148,7 @@ def read_contents(connection: Connection, digests: Collection[str]) -> dict[str,
     What is served now is looked up before what was: bytes only ever move that way, so that
     none are missed in between.
     """
+    connection.execution_options(binary=True)  # as text, PostgreSQL sends bytes in hex
     found: dict[str, bytes] = {}
     for query in (_CONTENTS_HELD, _CONTENTS_OLD):
         missing = set(digests) - set(found)

@@ -71,7 +71,12 @@ class SqlRetriever:
 
     Every question is an error until a publisher has made the tables. The epoch is read with
     each answer: a backup that takes the database's place is seen as another history.
+
+    Attributes:
+        digests_at_once: see `store.digests_at_once`.
     """
+
+    digests_at_once: Final = 1_000
 
     def __init__(self, url: str | URL | SqlSource, options: SqlOptions) -> None:
         self._url = url
@@ -79,6 +84,7 @@ class SqlRetriever:
         self._lane: Lane | None = None
         self._where = ""
         self._no_issues = ""
+        self._made = False  # whether the tables were there the last time
         self._connecting = asyncio.Lock()
 
     async def close(self) -> None:
@@ -155,7 +161,8 @@ class SqlRetriever:
         lane = await self._connected()
 
         def read(connection: Connection) -> _T:
-            epoch = read_epoch(connection, self._where)
+            epoch = read_epoch(connection, self._where, made=self._made)
+            self._made = epoch is not None
             if epoch is None:
                 raise StoreError(
                     f"database {self._where} has no tables of gatesync yet; start a publisher "
@@ -163,7 +170,11 @@ class SqlRetriever:
                 )
             return work(connection, epoch)
 
-        return await lane.run(read)
+        try:
+            return await lane.run(read)
+        except StoreError:
+            self._made = False  # the tables may be gone
+            raise
 
     async def _connected(self) -> Lane:
         """The lane; made when it is needed, since a server has to be asked for its kind."""

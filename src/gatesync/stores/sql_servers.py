@@ -62,7 +62,16 @@ def postgresql_engines(
     for engine in (writing, reading):
         event.listen(engine, "connect", limit)
     event.listen(reading, "connect", only_read)
+    event.listen(reading, "before_cursor_execute", _in_binary)
     return writing, reading
+
+
+def _in_binary(
+    _connection: Any, cursor: Any, _statement: Any, _parameters: Any, context: Any, _many: Any
+) -> None:
+    """Have psycopg ask for binary columns where the options say so."""
+    if context is not None and context.execution_options.get("binary"):
+        cursor.format = 1  # psycopg.pq.Format.BINARY
 
 
 def mysql_engines(

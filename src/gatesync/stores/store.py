@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 from gatesync.artifacts.changes import Change, ChangeSet, Confirmation, Cursor, Entry, Head
-from gatesync.artifacts.digests import EMPTY_LABEL, LabelDigest
+from gatesync.artifacts.digests import LabelDigest, label_digest_of
 from gatesync.artifacts.errors import ProblemsError
 from gatesync.artifacts.model import Identity
 from gatesync.artifacts.planning import LabelState, SaveRequest, Unmet, plan
@@ -44,6 +44,7 @@ __all__ = [
     "StoreError",
     "TooOld",
     "count_in_page",
+    "digests_at_once",
     "has_weak_history",
     "key_used",
     "outcome_of",
@@ -333,6 +334,16 @@ def has_weak_history(retriever: Retriever) -> bool:
     return bool(getattr(retriever, "weak_history", False))
 
 
+def digests_at_once(retriever: Retriever) -> int | None:
+    """How many contents one question may ask for, whichever they are.
+
+    None where nodes that ask for the same should ask for it together, as over HTTP: a cache may
+    answer them. Another adapter says how many by an attribute `digests_at_once`.
+    """
+    number: int | None = getattr(retriever, "digests_at_once", None)
+    return number
+
+
 async def read_manifest(
     retriever: Retriever, label: str, at_least: Cursor | None = None, *, at: Cursor | None = None
 ) -> tuple[Head, dict[str, Entry]]:
@@ -351,9 +362,7 @@ async def read_manifest(
         page = await retriever.manifest(label, at=head.cursor, after=page.after)
         entries.update((entry.api_id, entry) for entry in page.entries)
         news = len(entries) - known  # pages without any would never end
-    digest = EMPTY_LABEL
-    for entry in entries.values():
-        digest = digest.add(entry.api_id, entry.digest)
+    digest = label_digest_of([(entry.api_id, entry.digest) for entry in entries.values()])
     if page.head.cursor != head.cursor or digest != head.digest:
         raise StoreError(
             f"the list of label {label!r} does not add up to its head at revision "
