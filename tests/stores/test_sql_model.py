@@ -96,7 +96,9 @@ class SqlAgainstMemory(RuleBasedStateMachine):
         if held:
             going = Remove(data.draw(st.sampled_from(sorted(held))))
             coming = publishing.entry.api_id != going.api_id and data.draw(st.booleans())
-            self.save([asked(label, [going, publishing] if coming else going)])
+            items = [going, publishing] if coming else going
+            # At the time of the others: keys that are a week older than the newest are forgotten.
+            self.save([asked(label, items, published_at=5)])
 
     @rule(batch=st.lists(requests, min_size=1, max_size=3))
     def preview(self, batch: list[SaveRequest]) -> None:

@@ -6,7 +6,6 @@ What `publish`, `remove` and `rollback` have in common.
 import getpass
 import socket
 import sys
-import uuid
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ from gatesync.artifacts.names import NAME_MAX_BYTES
 from gatesync.cli.output import Output
 from gatesync.cli.running import EXIT_NO
 from gatesync.cli.waiting import Awaited, Goal, parse_goal, tell_awaited, wait_for
+from gatesync.publisher.request_keys import new_key
 from gatesync.publisher.requests import ChangeAnswer
 from gatesync.web.client import AnsweredError, HttpClient, TlsFailedError, UnreachableError
 
@@ -70,7 +70,7 @@ async def send_change(client: HttpClient, body: dict[str, Any]) -> ChangeAnswer:
     """
     # stamina's own hook would write log lines to standard output, beside the answer.
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
-    key = {"Idempotency-Key": str(uuid.uuid4())}
+    key = {"Idempotency-Key": new_key()}
     request = {**body, "sender": _sender()}
     failures, unsure = 0, False
 

@@ -5,7 +5,6 @@ Who is asking was found out in front (`web.guard`); what they may do is decided 
 
 import asyncio
 import random
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final
 
@@ -49,6 +48,7 @@ from gatesync.publisher.log_http import (
 )
 from gatesync.publisher.pulling import FullPulls
 from gatesync.publisher.readable import ReadableContents
+from gatesync.publisher.request_keys import new_key
 from gatesync.publisher.requests import ChangeAnswer, ChangeRequest, PlanRequest, origin_of
 from gatesync.publisher.rights import check_confirming, check_publishing, check_reading
 from gatesync.publisher.service import IN_THREAD_BYTES, Publisher
@@ -147,7 +147,7 @@ async def post_changes(
     ] = None,
 ) -> ChangeAnswer:
     """Publish and remove. Durable when it answers; a repeated key changes nothing."""
-    key = idempotency_key or str(uuid.uuid4())
+    key = idempotency_key or new_key()
     draft = draft_of(request)
     draft.asks(data, key)
     check_publishing(request.user, data.labels)

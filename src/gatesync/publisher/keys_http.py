@@ -4,7 +4,6 @@ Private keys never travel: `gatesync keys create` and the like work on the publi
 """
 
 import asyncio
-import uuid
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +15,7 @@ from gatesync.artifacts.errors import Problem
 from gatesync.artifacts.names import check_label
 from gatesync.publisher.audit_http import draft_of
 from gatesync.publisher.renewing import LabelKeys, label_keys, read_stand, renewal
+from gatesync.publisher.request_keys import new_key
 from gatesync.publisher.requests import Stamp
 from gatesync.publisher.rights import check_confirming
 from gatesync.publisher.service import Publisher
@@ -98,7 +98,7 @@ async def post_keys_sign(request: _Ask, data: JSONBody[SignRequest]) -> SignAnsw
         await draft.begin()
         address = request.client.host if request.client else ""
         stamp = Stamp(author=request.user.id, origin=f"{address} (keys sign)")
-        outcome = await publisher.renew(label, chosen.items, str(uuid.uuid4()), stamp)
+        outcome = await publisher.renew(label, chosen.items, new_key(), stamp)
         for each in outcome.change_sets:
             revision, signed = each.revision, len(each.changes)
             draft.confirmed(label, each.epoch, each.revision)

@@ -5,6 +5,7 @@ One way for every database: plain Core in threads of its own, one that writes, a
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
@@ -173,7 +174,10 @@ class SqlStore:
             return []
         try:
             await self._make_heads({label for each in requests for label in each.labels})
-            answers = await self._write(lambda c: sql_write.append(c, self.epoch, requests, sign))
+            tries = itertools.count()
+            answers = await self._write(
+                lambda c: sql_write.append(c, self.epoch, requests, sign, look_up=bool(next(tries)))
+            )
         except ConstraintError as error:
             if len(requests) == 1:
                 return [Refused((str(error),))]

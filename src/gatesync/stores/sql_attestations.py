@@ -11,7 +11,7 @@ from gatesync.artifacts.digests import LabelDigest
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.artifacts.signatures import Attestation, Signature, attestation_of
 from gatesync.stores import schema
-from gatesync.stores.sql_rows import insert_rows
+from gatesync.stores.sql_trip import Trip
 from gatesync.stores.store import SaveOutcome, count_in_page
 
 __all__ = ["forget_attestations", "read_attestations", "write_attestations"]
@@ -19,9 +19,7 @@ __all__ = ["forget_attestations", "read_attestations", "write_attestations"]
 _attestations = schema.attestations
 
 
-def write_attestations(
-    connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]
-) -> None:
+def write_attestations(trip: Trip, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
     """Keep an attestation of each change set that is signed; where none is, nothing is done."""
     kept = [
         (each.label, attestation_of(each))
@@ -42,7 +40,7 @@ def write_attestations(
         )
         for label, each in kept
     ]
-    insert_rows(connection, _attestations, rows)
+    trip.insert(_attestations, rows)
 
 
 def read_attestations(

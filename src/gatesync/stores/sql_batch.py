@@ -6,11 +6,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Table,
     bindparam,
     delete,
-    update,
 )
 
 from gatesync.artifacts.changes import Change, Head
@@ -19,7 +17,8 @@ from gatesync.artifacts.planning import LabelState, Publish, SaveRequest
 from gatesync.stores import schema
 from gatesync.stores.sql_attestations import write_attestations
 from gatesync.stores.sql_contents import insert_old, keep_old, write_artifacts
-from gatesync.stores.sql_rows import insert_rows, pack_keys
+from gatesync.stores.sql_rows import pack_keys
+from gatesync.stores.sql_trip import Trip
 from gatesync.stores.store import SaveOutcome
 
 __all__ = ["Loaded", "SavedOutcome", "write_batch"]
@@ -33,7 +32,6 @@ def _is(table: Table, *names: str) -> list[ColumnElement[bool]]:
     return [table.c[name] == bindparam(f"b_{name}") for name in names]
 
 
-_UPDATE_HEADS: Final = update(schema.heads).where(*_is(schema.heads, "GATEWAY_LABEL"))
 _DELETE_CLAIMS: Final = delete(schema.claims).where(*_is(schema.claims, "GATEWAY_LABEL", "CLAIM"))
 _DELETE_REFERENCES: Final = delete(schema.references).where(
     *_is(schema.references, "GATEWAY_LABEL", "CLAIM", "API_ID")
@@ -63,9 +61,9 @@ class Loaded(msgspec.Struct):
 
 
 def write_batch(
-    connection: Connection, loaded: Loaded, written: Sequence[tuple[SaveRequest, SaveOutcome]]
+    trip: Trip, loaded: Loaded, written: Sequence[tuple[SaveRequest, SaveOutcome]]
 ) -> None:
-    """Write what was planned. Each answer stands beside its request."""
+    """Write what was planned, with the trip's next run. Each answer stands beside its request."""
     contents = {
         item.entry.digest: item.content
         for request, _ in written
@@ -73,17 +71,17 @@ def write_batch(
         for item in items
         if isinstance(item, Publish)
     }
-    _write_details(connection, loaded)
-    _write_artifacts(connection, loaded, written, contents)
-    _write_log(connection, written)
-    write_attestations(connection, written)
-    _write_claims(connection, loaded)
-    _write_references(connection, loaded)
-    _write_heads(connection, loaded)
-    _write_requests(connection, written)
+    _write_details(trip, loaded)
+    _write_artifacts(trip, loaded, written, contents)
+    _write_log(trip, written)
+    write_attestations(trip, written)
+    _write_claims(trip, loaded)
+    _write_references(trip, loaded)
+    _write_heads(trip, loaded)
+    _write_requests(trip, written)
 
 
-def _write_details(connection: Connection, loaded: Loaded) -> None:
+def _write_details(trip: Trip, loaded: Loaded) -> None:
     rows = [
         dict(
             API_ID=api_id,
@@ -95,11 +93,11 @@ def _write_details(connection: Connection, loaded: Loaded) -> None:
         for api_id, identity in sorted(loaded.identities.items())
         if api_id not in loaded.known
     ]
-    insert_rows(connection, schema.details, rows)
+    trip.insert(schema.details, rows)
 
 
 def _write_artifacts(
-    connection: Connection,
+    trip: Trip,
     loaded: Loaded,
     written: Sequence[tuple[SaveRequest, SaveOutcome]],
     contents: dict[str, bytes],
@@ -128,10 +126,12 @@ def _write_artifacts(
                 continue
         row["ARTIFACT"] = contents[row["DIGEST"]]
         (new if before is None else changed).append(row)
-    insert_old(connection, {each: contents[each[1]] for each in passing if each[1] in contents})
+    insert_old(
+        trip.connection, {each: contents[each[1]] for each in passing if each[1] in contents}
+    )
     places = ((row["GATEWAY_LABEL"], row["API_ID"]) for row in changed)
-    keep_old(connection, {place: loaded.rows[place].DIGEST for place in places})
-    write_artifacts(connection, new, changed, flipped)
+    keep_old(trip.connection, {place: loaded.rows[place].DIGEST for place in places})
+    write_artifacts(trip, new, changed, flipped)
 
 
 def _artifact_row(state: LabelState, change: Change, revision: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _artifact_row(state: LabelState, change: Change, revision: int) -> dict[str,
     )
 
 
-def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
+def _write_log(trip: Trip, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
     sets, changes = [], []
     for request, outcome in written:
         for each in outcome.change_sets:
@@ -179,11 +179,11 @@ def _write_log(connection: Connection, written: Sequence[tuple[SaveRequest, Save
                 )
                 for ordinal, change in enumerate(each.changes)
             ]
-    insert_rows(connection, schema.change_sets, sets)
-    insert_rows(connection, schema.changes, changes)
+    trip.insert(schema.change_sets, sets)
+    trip.insert(schema.changes, changes)
 
 
-def _write_claims(connection: Connection, loaded: Loaded) -> None:
+def _write_claims(trip: Trip, loaded: Loaded) -> None:
     freed, made = [], []
     for label, state in loaded.states.items():
         before = loaded.owners[label]
@@ -195,11 +195,11 @@ def _write_claims(connection: Connection, loaded: Loaded) -> None:
             if owner is not None:
                 made.append(dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=owner))
     if freed:
-        connection.execute(_DELETE_CLAIMS, freed)
-    insert_rows(connection, schema.claims, made)
+        trip.connection.execute(_DELETE_CLAIMS, freed)
+    trip.insert(schema.claims, made)
 
 
-def _write_references(connection: Connection, loaded: Loaded) -> None:
+def _write_references(trip: Trip, loaded: Loaded) -> None:
     dropped, made = [], []
     for label, state in loaded.states.items():
         before = loaded.references[label]
@@ -210,26 +210,24 @@ def _write_references(connection: Connection, loaded: Loaded) -> None:
             ]
             made += [dict(GATEWAY_LABEL=label, CLAIM=key, API_ID=api_id) for key in keys - had]
     if dropped:
-        connection.execute(_DELETE_REFERENCES, dropped)
-    insert_rows(connection, schema.references, made)
+        trip.connection.execute(_DELETE_REFERENCES, dropped)
+    trip.insert(schema.references, made)
 
 
-def _write_heads(connection: Connection, loaded: Loaded) -> None:
+def _write_heads(trip: Trip, loaded: Loaded) -> None:
     rows = [
         dict(
-            b_GATEWAY_LABEL=label,
+            GATEWAY_LABEL=label,
             REVISION=state.head.revision,
             DIGEST=state.head.digest.total,
             ARTIFACT_COUNT=state.head.digest.count,
         )
         for label, state in loaded.states.items()
     ]
-    connection.execute(_UPDATE_HEADS, rows)
+    trip.update(schema.heads, rows)
 
 
-def _write_requests(
-    connection: Connection, written: Sequence[tuple[SaveRequest, SaveOutcome]]
-) -> None:
+def _write_requests(trip: Trip, written: Sequence[tuple[SaveRequest, SaveOutcome]]) -> None:
     rows = []
     for request, outcome in sorted(written, key=lambda each: each[0].key):
         saved = SavedOutcome(
@@ -243,4 +241,4 @@ def _write_requests(
                 SAVED_AT=request.published_at,
             )
         )
-    insert_rows(connection, schema.requests, rows)
+    trip.insert(schema.requests, rows)

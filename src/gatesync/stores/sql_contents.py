@@ -18,6 +18,7 @@ from sqlalchemy.dialects import mysql
 from gatesync.stores import schema
 from gatesync.stores.sql_read import chunked
 from gatesync.stores.sql_rows import Among, insert_rows
+from gatesync.stores.sql_trip import Trip
 
 __all__ = ["PIECE_BYTES", "Place", "insert_old", "keep_old", "write_artifacts"]
 
@@ -88,15 +89,19 @@ _KEEP_OLD: Final = insert(schema.old_contents).from_select(
 
 
 def write_artifacts(
-    connection: Connection,
+    trip: Trip,
     new: Sequence[dict[str, Any]],
     changed: Sequence[dict[str, Any]],
     flipped: Sequence[dict[str, Any]],
 ) -> None:
-    """Write rows of the artifacts table; `flipped` are those whose bytes stay as they are."""
+    """Write rows of the artifacts table; `flipped` are those whose bytes stay as they are.
+
+    New ones are left to the trip's next run.
+    """
+    connection = trip.connection
     with_bytes = [*new, *changed]
     rest = _cut(connection, with_bytes)
-    insert_rows(connection, schema.artifacts, new)
+    trip.insert(schema.artifacts, new)
     if changed and _is_mysql(connection):
         connection.execute(_OVERWRITE, list(changed))
         changed = ()
@@ -104,6 +109,8 @@ def write_artifacts(
         if rows:
             renamed = [{f"b_{name}": value for name, value in row.items()} for row in rows]
             connection.execute(statement, renamed)
+    if rest:
+        trip.run()
     for row, pieces in rest:
         place = {f"b_{name}": row[name] for name in _KEYS}
         for piece in pieces:

@@ -4,7 +4,8 @@ PostgreSQL takes arrays: one a column to insert, one to ask for many values, so 
 has the same text however many there are. The others take a list of rows, and IN lists.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, Final
@@ -13,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Dialect,
     Integer,
     LargeBinary,
     Row,
@@ -27,7 +29,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-__all__ = ["IN_VALUES", "Among", "insert_rows", "pack_keys", "unpack_keys"]
+__all__ = [
+    "IN_VALUES",
+    "Among",
+    "insert_rows",
+    "insertion",
+    "insertion_parameters",
+    "pack_keys",
+    "unpack_keys",
+]
 
 IN_VALUES: Final = 500  # values in one IN list: some drivers stop at 999 parameters
 
@@ -42,7 +52,10 @@ class Among:
     table it expects little of each label, and would rather read all of a label every time.
     """
 
-    def __init__(self, query: Select[Any], column: ColumnElement[str]) -> None:
+    def __init__(
+        self, query: Select[Any], column: ColumnElement[str], *, locking: bool = False
+    ) -> None:
+        self._is_locking = locking  # rows in a certain order: one value after the other has none
         self._list = query.where(column.in_(bindparam("values", expanding=True)))
         wanted = (
             func.unnest(bindparam("values", type_=ARRAY(String)))
@@ -52,6 +65,39 @@ class Among:
         # OFFSET keeps the planner from turning the loop into one scan of all.
         one = query.where(column == wanted.c.value).offset(literal_column("0")).lateral()
         self._array = select(one).select_from(wanted.join(one, true()))
+
+        self._texts: dict[tuple[str, int], tuple[str, list[str] | None]] = {}
+        self._make = _row_maker([column.name for column in query.selected_columns])
+
+    def statement(
+        self, dialect: Dialect, values: Sequence[str], parameters: Mapping[str, Any]
+    ) -> tuple[str, Any, Callable[[Iterable[Any]], Any]]:
+        """The query in the driver's own words, its parameters, and what makes a row of a tuple.
+
+        For some values, that is no more than `IN_VALUES`.
+        """
+        if dialect.name == "postgresql" and not self._is_locking:
+            given = {**parameters, "values": list(values)}
+            return self._text(dialect, self._array, 0, given)[0], given, self._make
+        # Filled up, so that few texts are made. What is asked for twice is found once.
+        count = 1 << (len(values) - 1).bit_length()
+        padded = [*values, *([values[-1]] * (count - len(values)))]
+        text, names = self._text(dialect, self._list, count, {**parameters, "values": padded})
+        given = {f"values_{number}": value for number, value in enumerate(padded, 1)}
+        given.update(parameters)
+        return text, given if names is None else [given[name] for name in names], self._make
+
+    def _text(
+        self, dialect: Dialect, query: Select[Any], count: int, given: Mapping[str, Any]
+    ) -> tuple[str, list[str] | None]:
+        """And the names of the parameters in their order, where it is by their order."""
+        key = dialect.name, count
+        if key not in self._texts:
+            compiled: Any = query.params(given).compile(
+                dialect=dialect, compile_kwargs={"render_postcompile": True}
+            )
+            self._texts[key] = str(compiled), compiled.positiontup
+        return self._texts[key]
 
     def rows(
         self, connection: Connection, values: Collection[str], **parameters: Any
@@ -63,6 +109,13 @@ class Among:
             is_postgresql = connection.dialect.name == "postgresql"
             query = self._array if is_postgresql else self._list
             yield from connection.execute(query, {**parameters, "values": some})
+
+
+def _row_maker(names: Sequence[str]) -> Callable[[Iterable[Any]], Any]:
+    """What makes of a tuple an object with these attributes, as SQLAlchemy's rows have them."""
+    make: Any = namedtuple
+    maker: Callable[[Iterable[Any]], Any] = make("Row", names)._make
+    return maker
 
 
 def pack_keys(keys: Collection[str]) -> bytes:
@@ -80,19 +133,29 @@ def unpack_keys(packed: bytes) -> frozenset[str]:
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that all have the same columns."""
-    if not rows:
+    if rows:
+        statement = insertion(table, tuple(rows[0]), connection.dialect)
+        for parameters in insertion_parameters(rows, connection.dialect):
+            connection.exec_driver_sql(statement, parameters)
+
+
+def insertion(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    """The driver's own statement: SQLAlchemy prepares a row longer than SQLite writes it."""
+    if dialect.name == "postgresql":
+        return _insert_arrays(table, names)
+    return _insert_values(table, names, dialect.paramstyle)
+
+
+def insertion_parameters(rows: Sequence[dict[str, Any]], dialect: Dialect) -> Iterator[Any]:
+    """What goes with `insertion`, for each time that it is to be executed.
+
+    PostgreSQL gets an array a column, the others the rows.
+    """
+    if dialect.name != "postgresql":
+        yield list(map(itemgetter(*rows[0]), rows))
         return
-    if connection.dialect.name != "postgresql":
-        # The driver's own way: SQLAlchemy takes longer to prepare a row than SQLite to write it.
-        names = tuple(rows[0])
-        values = list(map(itemgetter(*names), rows))
-        statement = _insert_values(table, names, connection.dialect.paramstyle)
-        connection.exec_driver_sql(statement, values)
-        return
-    statement = _insert_arrays(table, tuple(rows[0]))
     for some in _slices(rows):
-        arrays = {name: [row[name] for row in some] for name in some[0]}
-        connection.exec_driver_sql(statement, arrays)
+        yield {name: [row[name] for row in some] for name in some[0]}
 
 
 @cache

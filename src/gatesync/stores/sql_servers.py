@@ -31,7 +31,16 @@ _POSTGRESQL_PLANS: Final = "SELECT set_config('plan_cache_mode', 'force_custom_p
 # would collect all of it, and sort it, for each page.
 _POSTGRESQL_PAGES: Final = "SELECT set_config('enable_bitmapscan', 'off', false)"
 _MYSQL_LIMITS: Final = "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = %(s)s"
+# Else it counts what is at each value of a list before it reads what is there.
+_MYSQL_LOOKUPS: Final = "SET SESSION eq_range_index_dive_limit = 1"
 _MARIADB_LIMITS: Final = "SET SESSION idle_transaction_timeout = %(s)s, max_statement_time = %(s)s"
+# As PostgreSQL compresses by default, contents cost more than all the rest of a publish. What has
+# a server without lz4 keeps its own way.
+_POSTGRESQL_COMPRESSION: Final = (
+    "SELECT set_config(name, 'lz4', false) FROM pg_settings"
+    " WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"
+)
+_MULTI_STATEMENTS: Final = 1 << 16  # as PyMySQL's CLIENT has it, which may not be installed
 _READ_ONLY: Final = "SET SESSION TRANSACTION READ ONLY"
 
 
@@ -54,6 +63,10 @@ def postgresql_engines(
         connection.execute(_POSTGRESQL_PLANS)
         connection.commit()
 
+    def compress(connection: Any, _record: Any) -> None:
+        connection.execute(_POSTGRESQL_COMPRESSION)
+        connection.commit()
+
     def only_read(connection: Any, _record: Any) -> None:
         connection.execute(_POSTGRESQL_PAGES)
         connection.commit()
@@ -61,6 +74,7 @@ def postgresql_engines(
 
     for engine in (writing, reading):
         event.listen(engine, "connect", limit)
+    event.listen(writing, "connect", compress)
     event.listen(reading, "connect", only_read)
     event.listen(reading, "before_cursor_execute", _in_binary)
     return writing, reading
@@ -87,6 +101,7 @@ def mysql_engines(
         "binary_prefix": True,  # bytes are not taken for text in the connection's charset
         "sql_mode": "STRICT_ALL_TABLES",  # what does not fit is refused, never cut off
         "connect_timeout": max(1, math.ceil(options.connect_timeout)),
+        "client_flag": _MULTI_STATEMENTS,  # for `sql_trip`
         "read_timeout": options.deadline,
         "write_timeout": options.deadline,
     }
@@ -110,12 +125,17 @@ def mysql_engines(
                 cursor.execute(statement, {"s": math.ceil(options.deadline)})
         connection._read_timeout = answer_seconds
 
+    def look_up(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_MYSQL_LOOKUPS)
+
     def only_read(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(_READ_ONLY)
 
     for engine in (writing, reading):
         event.listen(engine, "connect", limit)
+    event.listen(writing, "connect", look_up)
     event.listen(reading, "connect", only_read)
     return writing, reading
 

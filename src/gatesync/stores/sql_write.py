@@ -5,20 +5,18 @@
 Everything here runs inside the caller's transaction, on one connection.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql
 
 from gatesync.artifacts.changes import Confirmation, Entry, Head, Instruction
-from gatesync.artifacts.model import Identity
-from gatesync.artifacts.planning import LabelState, SaveRequest, touched
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, touched
 from gatesync.stores import schema
 from gatesync.stores.sql_batch import Loaded, SavedOutcome, write_batch
 from gatesync.stores.sql_read import (
-    chunked,
     entry_of,
     head_of,
     identity_of,
@@ -26,6 +24,7 @@ from gatesync.stores.sql_read import (
     read_heads,
 )
 from gatesync.stores.sql_rows import Among, unpack_keys
+from gatesync.stores.sql_trip import Trip
 from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, key_used, outcome_of
 
 __all__ = ["append", "lock_heads", "make_heads", "preview", "write_confirmation"]
@@ -47,18 +46,19 @@ def _among(
 
 _LIGHT: Final = [column for column in schema.artifacts.c if column.name != "ARTIFACT"]
 _ARTIFACTS: Final = _among(schema.artifacts, "API_ID", _LIGHT, "GS_ARTIFACT_PLACE")
-_CLAIMS_WANTED: Final = _among(schema.claims, "CLAIM", schema.claims.c)
+_CLAIMS: Final = _among(schema.claims, "CLAIM", schema.claims.c)
 _REFERRERS: Final = _among(schema.references, "CLAIM", schema.references.c)
 _IDENTITIES: Final = Among(select(schema.details), schema.details.c.API_ID)
 _REQUESTS: Final = Among(select(schema.requests), schema.requests.c.IDEMPOTENCY_KEY)
-_LOCK_HEADS: Final = (
+_LOCK_HEADS: Final = Among(
     select(schema.heads)
-    .where(schema.heads.c.GATEWAY_LABEL.in_(bindparam("values", expanding=True)))
     .order_by(schema.heads.c.GATEWAY_LABEL)
     # A scan of the table would wait for the labels of others, too.
     .with_hint(schema.heads, "FORCE INDEX (PRIMARY)", "mysql")
     .with_hint(schema.heads, "FORCE INDEX (PRIMARY)", "mariadb")
-    .with_for_update()
+    .with_for_update(),
+    schema.heads.c.GATEWAY_LABEL,
+    locking=True,
 )
 _NEW_HEAD: Final[dict[str, Any]] = {
     "REVISION": 0,
@@ -83,23 +83,43 @@ def append(
     epoch: str,
     requests: Sequence[SaveRequest],
     sign: Sign | None = None,
+    *,
+    look_up: bool = True,
 ) -> list[SaveOutcome | Refused]:
-    """Plan and write a batch. What is planned is written, whole; what is refused is not there."""
-    heads = lock_heads(connection, epoch, _labels_of(requests))  # promise 2: in commit order
-    known = _answered_before(connection, epoch, {request.key for request in requests})
+    """Plan and write a batch. What is planned is written, whole; what is refused is not there.
+
+    Args:
+        connection: in the transaction that is to have it all.
+        epoch: the store's.
+        requests: the batch.
+        sign: what signs each change set.
+        look_up: whether to ask who owns the claimed names, and which keys were used. Without, all
+            are taken to be free, as most are: where one is not, the database refuses the rows
+            (`IntegrityError`), and the batch is to be done again, looking.
+    """
+    labels = _labels_of(requests)
+    trip = Trip(connection)
+    locked = trip.ask(_LOCK_HEADS, labels)  # first of all, promise 2: in commit order
+    answered = trip.ask(_REQUESTS, {request.key for request in requests} if look_up else ())
+    asked = _ask(trip, requests, look_up=look_up)
+    trip.run()
+    known = _answered_before(connection, epoch, answered)
     fresh: dict[str, SaveRequest] = {}
     for request in requests:
         if request.key not in known:
             fresh.setdefault(request.key, request)  # of two with one key, the first is planned
-    loaded = _load(connection, heads, list(fresh.values()))
+    loaded = _load(connection, _heads_of(locked, epoch, labels), asked)
     written: list[tuple[SaveRequest, SaveOutcome]] = []
     for request in fresh.values():
         outcome = outcome_of(request, loaded.states, loaded.identities, sign)
         known[request.key] = request.fingerprint, outcome
         if isinstance(outcome, SaveOutcome):
             written.append((request, outcome))
+        elif not look_up:  # perhaps it was carried out before, or the reason is another
+            return append(connection, epoch, requests, sign)
     if written:
-        write_batch(connection, loaded, written)
+        write_batch(trip, loaded, written)
+        trip.run()
     return [_answer(request, known) for request in requests]
 
 
@@ -108,7 +128,10 @@ def preview(
 ) -> list[SaveOutcome | Refused]:
     """Plan a batch as `append` would, one request on top of the other, and write nothing."""
     heads = read_heads(connection, epoch, _labels_of(requests))
-    loaded = _load(connection, heads, requests)
+    trip = Trip(connection)
+    asked = _ask(trip, requests, look_up=True)
+    trip.run()
+    loaded = _load(connection, heads, asked)
     return [outcome_of(request, loaded.states, loaded.identities) for request in requests]
 
 
@@ -128,11 +151,14 @@ def lock_heads(connection: Connection, epoch: str, labels: Sequence[str]) -> dic
 
     The order is what keeps two publishers from waiting for each other in a circle.
     """
-    heads = {
-        row.GATEWAY_LABEL: head_of(row, epoch)
-        for some in chunked(labels)
-        for row in connection.execute(_LOCK_HEADS, {"values": some})
-    }
+    trip = Trip(connection)
+    locked = trip.ask(_LOCK_HEADS, labels)
+    trip.run()
+    return _heads_of(locked, epoch, labels)
+
+
+def _heads_of(rows: Iterable[Any], epoch: str, labels: Sequence[str]) -> dict[str, Head]:
+    heads = {row.GATEWAY_LABEL: head_of(row, epoch) for row in rows}
     for label in labels:
         if label not in heads:
             raise StoreError("a label has lost its head row; repeat the request")
@@ -154,9 +180,9 @@ def write_confirmation(connection: Connection, label: str, confirmation: Confirm
     )
 
 
-def _answered_before(connection: Connection, epoch: str, keys: Collection[str]) -> _Known:
+def _answered_before(connection: Connection, epoch: str, rows: Iterable[Any]) -> _Known:
     known: _Known = {}
-    for row in _REQUESTS.rows(connection, keys):
+    for row in rows:
         saved = msgspec.json.decode(row.OUTCOME, type=SavedOutcome)
         sets = (read_change_set(connection, epoch, *each) for each in saved.change_sets)
         kept = tuple(each for each in sets if each is not None)
@@ -176,83 +202,82 @@ def _answer(request: SaveRequest, known: _Known) -> SaveOutcome | Refused:
     return answer
 
 
-def _load(
-    connection: Connection, heads: dict[str, Head], requests: Sequence[SaveRequest]
-) -> Loaded:
-    """Read what the batch may touch."""
+class _Asked(msgspec.Struct):
+    """Rows of what the requests name: all of it is asked for at once. By label, but identities."""
+
+    artifacts: dict[str, list[Any]]
+    claims: dict[str, list[Any]]
+    identities: list[Any]
+
+
+def _ask(trip: Trip, requests: Sequence[SaveRequest], *, look_up: bool) -> _Asked:
     asked = touched(requests)
-    named = {label: asked[label][0] if label in asked else set() for label in heads}
-    wanted = {label: asked[label][1] if label in asked else set() for label in heads}
-    rows = {
-        (label, row.API_ID): row
-        for label, ids in named.items()
-        for row in _ARTIFACTS.rows(connection, ids, label=label)
+    api_ids = {api_id for named, _ in asked.values() for api_id in named}
+    needed = {
+        reference.key
+        for request in requests
+        for items in request.sets
+        for item in items
+        if isinstance(item, Publish)
+        for reference in item.references
     }
-    there: dict[str, list[Row[Any]]] = {label: [] for label in heads}
-    for (label, _), row in rows.items():
-        there[label].append(row)
-    claims = {
-        label: _load_claims(connection, label, there[label], wanted[label]) for label in heads
+    return _Asked(
+        artifacts={
+            label: trip.ask(_ARTIFACTS, named, label=label) for label, (named, _) in asked.items()
+        },
+        claims={
+            label: trip.ask(_CLAIMS, wanted if look_up else wanted & needed, label=label)
+            for label, (_, wanted) in asked.items()
+        },
+        identities=trip.ask(_IDENTITIES, api_ids),
+    )
+
+
+def _load(connection: Connection, heads: dict[str, Head], asked: _Asked) -> Loaded:
+    """Put together what the batch may touch; ask for what those rows lead to, too."""
+    rows = {(label, row.API_ID): row for label, found in asked.artifacts.items() for row in found}
+    claims: dict[str, dict[str, frozenset[str]]] = {label: {} for label in heads}
+    needs: dict[str, dict[str, frozenset[str]]] = {label: {} for label in heads}
+    for (label, api_id), row in rows.items():
+        claims[label][api_id] = unpack_keys(row.CLAIMS)
+        needs[label][api_id] = unpack_keys(row.NEEDS)
+    owners = {
+        label: {row.CLAIM: row.API_ID for row in asked.claims.get(label, ())} for label in heads
     }
-    references = {
-        label: _load_references(
-            connection,
-            label,
-            there[label],
-            {key for keys in claims[label][1].values() for key in keys},
-        )
-        for label in heads
-    }
-    everyone = {api_id for ids in named.values() for api_id in ids}
-    everyone |= {owner for owners, _ in claims.values() for owner in owners.values()}
-    everyone |= {
-        api_id
-        for _, referrers in references.values()
-        for ids in referrers.values()
-        for api_id in ids
-    }
-    identities = _load_identities(connection, everyone)
+    trip = Trip(connection)
+    needing: dict[str, list[Any]] = {}
+    referrers: dict[str, dict[str, set[str]]] = {label: {} for label in heads}
+    for label in heads:
+        held = {key: api_id for api_id, keys in claims[label].items() for key in keys}
+        owners[label].update(held)
+        needing[label] = trip.ask(_REFERRERS, held, label=label)
+        for api_id, keys in needs[label].items():
+            for key in keys:
+                referrers[label].setdefault(key, set()).add(api_id)
+    trip.run()
+    for label, found in needing.items():
+        for row in found:
+            referrers[label].setdefault(row.CLAIM, set()).add(row.API_ID)
+    identities = {row.API_ID: identity_of(row) for row in asked.identities}
+    others = {api_id for found in owners.values() for api_id in found.values()}
+    others |= {api_id for found in referrers.values() for ids in found.values() for api_id in ids}
+    rest = trip.ask(_IDENTITIES, others - identities.keys())
+    trip.run()
+    identities.update((row.API_ID, identity_of(row)) for row in rest)
     entries: dict[str, dict[str, Entry]] = {label: {} for label in heads}
     for (label, api_id), row in rows.items():
         if Instruction.PUBLISH.value == row.GATEWAY_INSTRUCTION:
             entries[label][api_id] = entry_of(row, identities[api_id])
     return Loaded(
         states={
-            label: LabelState(head, entries[label], *claims[label], *references[label])
+            label: LabelState(
+                head, entries[label], owners[label], claims[label], needs[label], referrers[label]
+            )
             for label, head in heads.items()
         },
         identities=identities,
         known=frozenset(identities),
         rows=rows,
-        owners={label: dict(owners) for label, (owners, _) in claims.items()},
-        references={label: dict(needed) for label, (needed, _) in references.items()},
+        owners=owners,
+        references=needs,
     )
-
-
-def _load_claims(
-    connection: Connection, label: str, rows: Iterable[Row[Any]], keys: set[str]
-) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
-    """Who owns what these artifacts hold, or want: owners by claim, and claims by owner."""
-    owned = {row.API_ID: unpack_keys(row.CLAIMS) for row in rows}
-    owners = {key: api_id for api_id, held in owned.items() for key in held}
-    for row in _CLAIMS_WANTED.rows(connection, keys - owners.keys(), label=label):
-        owners[row.CLAIM] = row.API_ID
-    return owners, owned
-
-
-def _load_references(
-    connection: Connection, label: str, rows: Iterable[Row[Any]], claims: set[str]
-) -> tuple[dict[str, frozenset[str]], dict[str, set[str]]]:
-    """What these artifacts need, by api_id, and who needs what they need or claim, by claim."""
-    needed = {row.API_ID: unpack_keys(row.NEEDS) for row in rows}
-    referrers: dict[str, set[str]] = {}
-    for api_id, keys in needed.items():
-        for key in keys:
-            referrers.setdefault(key, set()).add(api_id)
-    for row in _REFERRERS.rows(connection, claims, label=label):
-        referrers.setdefault(row.CLAIM, set()).add(row.API_ID)
-    return needed, referrers
-
-
-def _load_identities(connection: Connection, api_ids: set[str]) -> dict[str, Identity]:
-    return {row.API_ID: identity_of(row) for row in _IDENTITIES.rows(connection, api_ids)}
