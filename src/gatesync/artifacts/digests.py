@@ -43,20 +43,20 @@ class LabelDigest(msgspec.Struct, frozen=True):
 
     def add(self, api_id: str, digest: str) -> "LabelDigest":
         """The digest of the set with this member, which was not in it."""
-        return self._moved(_weight(api_id, digest), 1)
+        return self.replace(api_id, None, digest)
 
     def remove(self, api_id: str, digest: str) -> "LabelDigest":
         """The digest of the set without this member, which was in it."""
-        return self._moved(-_weight(api_id, digest), -1)
+        return self.replace(api_id, digest, None)
 
     def replace(self, api_id: str, old: str | None, new: str | None) -> "LabelDigest":
         """The digest after `api_id` went from `old` to `new`; None stands for absent."""
-        moved = self if old is None else self.remove(api_id, old)
-        return moved if new is None else moved.add(api_id, new)
-
-    def _moved(self, weight: int, count: int) -> "LabelDigest":
-        total = (int(self.total, 16) + weight) % _MODULUS
-        return LabelDigest(f"{total:064x}", self.count + count)
+        total, count = int(self.total, 16), self.count
+        if old is not None:
+            total, count = total - _weight(api_id, old), count - 1
+        if new is not None:
+            total, count = total + _weight(api_id, new), count + 1
+        return LabelDigest(f"{total % _MODULUS:064x}", count)
 
 
 EMPTY_LABEL: Final = LabelDigest()

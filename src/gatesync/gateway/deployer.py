@@ -8,7 +8,7 @@ deployment goes through here, one at a time.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -84,7 +84,7 @@ class Deployer:
         start: StartUp,
         verifier: Verifier,
         *,
-        on_settled: Callable[[Collection[str], int], None],
+        on_settled: Callable[[Collection[str], int], Awaitable[None]],
         on_store_failed: Callable[[BaseException], None],
         loads: Loads,
         forgive: Callable[[Collection[str] | None], None],
@@ -190,7 +190,7 @@ class Deployer:
         if (changed or log is not None) and hurried:
             self._last_report = now
             labels = self._logs if log is None else (log.label,)
-            self._on_settled(labels, int((now - started) * 1e6))
+            await self._on_settled(labels, int((now - started) * 1e6))
 
     async def heal(self, drifted: Collection[str], stray: Collection[str]) -> None:
         """Deploy again what the engine does not hold as it was, and evict what nobody wanted."""

@@ -276,10 +276,12 @@ class Deployment:
 
     def processed(self, label: str, revision: int) -> int:
         """The revision up to which every change of the label is applied, failed or skipped."""
-        if any(self.applied[api_id].label == label for api_id in self._overdue):
+        if self._overdue and any(self.applied[k].label == label for k in self._overdue):
             revision = min(revision, self._in_step.get(label, 0))
         else:
             self._in_step[label] = revision
+        if not self.waiting:
+            return revision
         waiting = (
             wanted.entry.revision - 1
             for api_id, wanted in self.waiting.items()

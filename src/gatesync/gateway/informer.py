@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias
 
@@ -49,6 +49,7 @@ from gatesync.stores.store import Forbidden, Retriever, StoreError
 __all__ = ["Informer", "Pulse"]
 
 PENDING_EVENTS: Final = 64  # kept while a label is pulled; more, and it is pulled once more
+TELL_SECONDS: Final = 0.05  # from a change to its log line, which nobody waits for
 VERIFIED_AT_ONCE: Final = 16  # heads, before other tasks have their turn: some 4 ms
 
 _log = structlog.get_logger("gatesync.gateway")
@@ -102,7 +103,7 @@ class Informer:
         open_hub: OpenHub,
         deployment: Deployment,
         *,
-        on_settled: Callable[[Collection[str], int], None],
+        on_settled: Callable[[Collection[str], int], Awaitable[None]],
         on_verification: Callable[[str], None],
         random: Iterator[float],
         heartbeat: float = 5.0,
@@ -137,9 +138,11 @@ class Informer:
         self._wall_clock = wall_clock
         self._on_applied = on_applied
         self._under_way: deque[ChangeSet] = deque(maxlen=PENDING_EVENTS)
+        self._applied: list[tuple[str, float]] = []  # and not told yet: which, and its age
         self._relabelled = asyncio.Event()
         self._has_news = False
         self._tasks: asyncio.TaskGroup
+        self._loop: asyncio.AbstractEventLoop
         self._puller = Puller(
             retriever, self.verifier, self._lag, cache, self.pulse,
             on_read=self._prove, clock=clock,
@@ -191,18 +194,24 @@ class Informer:
 
     async def run(self) -> None:
         """Follow the labels until cancelled."""
+        self._loop = asyncio.get_running_loop()
         await self._deployer.remember()
-        async with asyncio.TaskGroup() as self._tasks:
-            self._tasks.create_task(self._listen(), name="listen")
-            if self._inbox is not None:
-                self._tasks.create_task(self._hear_pushed(self._inbox), name="hear pushed events")
-            self._tasks.create_task(self._deployer.fetch(), name="fetch")
-            self._tasks.create_task(self._beat(), name="heartbeat")
-            looking = look_elsewhere(self.logs, self._retriever, self._deployer, self._judge)
-            self._tasks.create_task(looking, name="look elsewhere")
-            for label in self.logs:
-                doubtful = label in self.verifier.doubted()
-                self._want(label, Decision.LIST if doubtful else Decision.PULL, "start")
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self._tasks.create_task(self._listen(), name="listen")
+                if self._inbox is not None:
+                    self._tasks.create_task(
+                        self._hear_pushed(self._inbox), name="hear pushed events"
+                    )
+                self._tasks.create_task(self._deployer.fetch(), name="fetch")
+                self._tasks.create_task(self._beat(), name="heartbeat")
+                looking = look_elsewhere(self.logs, self._retriever, self._deployer, self._judge)
+                self._tasks.create_task(looking, name="look elsewhere")
+                for label in self.logs:
+                    doubtful = label in self.verifier.doubted()
+                    self._want(label, Decision.LIST if doubtful else Decision.PULL, "start")
+        finally:
+            self._tell()
 
     async def trust(self, trust: Trust | None) -> None:
         """Trust other keys from now on: what is known is judged anew, and serves meanwhile."""
@@ -335,9 +344,17 @@ class Informer:
         await self._deployer.settle(log, self._contents(announced), started)
         while self._under_way and self._has_applied(self._under_way[0]):
             done = self._under_way.popleft()
-            seconds = max(0.0, self._wall_clock() - done.published_at / 1000)
+            if not self._applied:  # the report goes out first, and whatever else is near
+                self._loop.call_later(TELL_SECONDS, self._tell)
+            self._applied.append((done.id, self._wall_clock() - done.published_at / 1000))
+
+    def _tell(self) -> None:
+        """Count and log what was applied a moment ago."""
+        applied, self._applied = self._applied, []
+        for change, age in applied:
+            seconds = max(0.0, age)
             self._on_applied(seconds)
-            _log.info("applied", change=done.id, ms=round(seconds * 1000, 1))
+            _log.info("applied", change=change, ms=round(seconds * 1000, 1))
 
     def _has_applied(self, change_set: ChangeSet) -> bool:
         label = change_set.label

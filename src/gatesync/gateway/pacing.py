@@ -19,6 +19,13 @@ class Pace:
         self._left = float(BURST)
         self._at = now
 
+    def spares(self, now: float) -> bool:
+        """Take one report's worth if there is one; else nothing, and `take` says how long."""
+        if self._left + (now - self._at) * REPORTS_PER_SECOND < 1:
+            return False
+        self.take(now)
+        return True
+
     def take(self, now: float) -> float:
         """Take one report's worth; answers with the seconds to wait before it is sent."""
         self._left = min(float(BURST), self._left + (now - self._at) * REPORTS_PER_SECOND) - 1

@@ -5,7 +5,7 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -22,6 +22,7 @@ from gatesync.events.messages import (
     Skipped,
     encode,
 )
+from gatesync.gateway.deployment import Failure
 from gatesync.gateway.desired import Wanted
 from gatesync.gateway.informer import Informer
 from gatesync.gateway.pacing import Pace
@@ -79,14 +80,20 @@ class Reporter:
         self._inventories: deque[Inventory] = deque(maxlen=INVENTORIES)
         self._due = asyncio.Event()
         self._retiring = False
+        self._saying = False
 
-    def changed(self, labels: Collection[str], took_us: int) -> None:
-        """Have these labels reported as soon as the loop comes round.
+    async def changed(self, labels: Collection[str], took_us: int) -> None:
+        """Report these labels: now, where a broker takes it, or else when its turn comes.
 
         `took_us`: microseconds that the change took; in a report 0 stands for no change.
         """
         self._took.update(dict.fromkeys(labels, max(1, took_us)))
-        self._report_soon(labels)
+        self._waiting.update(labels)
+        hub, idle = self.informer.hub, not (self._due.is_set() or self._saying)
+        if idle and hub is not None and hub.connected and self._pace.spares(self._clock()):
+            await self._say()  # on the way of every change: no other task has a part in it
+        else:
+            self._due.set()
 
     def verified(self, inventory: Inventory) -> None:
         """Have the answer to a verification reported, with everything else."""
@@ -119,8 +126,7 @@ class Reporter:
                     self._retiring = False
                     self._incarnation, self._sequence = str(uuid.uuid4()), 0
                     self._waiting.update(self.informer.logs)
-                labels, self._waiting = self._waiting & self.informer.logs.keys(), set()
-                await self._say(labels)
+                await self._say()
         finally:
             with contextlib.suppress(TimeoutError):  # nobody is there to be told
                 async with asyncio.timeout(GOODBYE_SECONDS):
@@ -130,8 +136,16 @@ class Reporter:
         self._waiting.update(labels)
         self._due.set()
 
-    async def _say(self, labels: Collection[str]) -> None:
+    async def _say(self) -> None:
         """Send one report, or one for each inventory; what was not delivered is kept."""
+        labels, self._waiting = self._waiting & self.informer.logs.keys(), set()
+        self._saying = True
+        try:
+            await self._say_of(labels)
+        finally:
+            self._saying = False
+
+    async def _say_of(self, labels: Collection[str]) -> None:
         while True:
             inventory = self._inventories[0] if self._inventories else None
             if not await self._deliver(self._report(labels, inventory)):
@@ -177,7 +191,7 @@ class Reporter:
             engine=self._engine,
             admin_url=self._admin_url,
             uptime_ms=int((self._clock() - self._started) * 1000),
-            labels=tuple(self._label(label) for label in labels),
+            labels=tuple([self._label(label) for label in labels]),
             leaving=leaving,
             verification=inventory,
             status=self._status(ages),
@@ -198,41 +212,47 @@ class Reporter:
 
     def _label(self, label: str) -> LabelReport:
         log, deployment = self.informer.logs[label], self.informer.deployment
-        now = self._clock()
-        revision = log.cursor.revision if log.cursor else 0
         age = self._age(label)
         failed = [each for each in deployment.failed.values() if each.wanted.label == label]
         # The newest travel: whoever waits for a change must hear of its failures.
         failed.sort(key=lambda each: each.wanted.entry.revision, reverse=True)
         skipped = [each for each in deployment.skipped.values() if each.label == label]
-        # What is retained, or was removed a moment ago, is set aside and no longer an entry.
-        aside = {each.wanted.entry.api_id for each in failed} | {e.entry.api_id for e in skipped}
+        aside: set[str] = set()
+        if failed or skipped:
+            aside = {each.wanted.entry.api_id for each in failed}
+            aside.update(each.entry.api_id for each in skipped)
+            # What is retained, or was removed a moment ago, is set aside and no longer an entry.
+            aside &= log.entries.keys()
         return LabelReport(
             label=label,
             epoch=log.cursor.epoch if log.cursor else "",
-            desired=revision,
+            desired=log.cursor.revision if log.cursor else 0,
             applied=self.informer.processed_up_to(label),
             digest=log.digest,
-            count_applied=len(log.entries) - len(aside & log.entries.keys()),
+            count_applied=len(log.entries) - len(aside),
             took_us=self._took.pop(label, 0),
             proof_age_ms=None if age is None else int(age * 1000),
             held=len(log.retained),
-            exceptions=tuple(
-                ApplyException(
-                    api_id=each.wanted.entry.api_id,
-                    revision=each.wanted.entry.revision,
-                    digest=each.wanted.entry.digest,
-                    reason=each.reason,
-                    attempt=each.attempt,
-                    next_try_ms=max(0, int((each.next_try - now) * 1000)),
-                    artifact=str(each.wanted.entry.identity),
-                )
-                for each in failed[:LISTED]
-            ),
-            skipped=tuple(Skipped(each.entry.api_id, each.reason) for each in skipped[:LISTED]),
+            exceptions=self._exceptions(failed[:LISTED]) if failed else (),
+            skipped=tuple([Skipped(each.entry.api_id, each.reason) for each in skipped[:LISTED]]),
             failed=len(failed),
             stale=is_stale(age, self._rule.max_seconds),
             untrusted=self.informer.verifier.answers.get(label, ""),
+        )
+
+    def _exceptions(self, failed: Iterable[Failure]) -> tuple[ApplyException, ...]:
+        now = self._clock()
+        return tuple(
+            ApplyException(
+                api_id=each.wanted.entry.api_id,
+                revision=each.wanted.entry.revision,
+                digest=each.wanted.entry.digest,
+                reason=each.reason,
+                attempt=each.attempt,
+                next_try_ms=max(0, int((each.next_try - now) * 1000)),
+                artifact=str(each.wanted.entry.identity),
+            )
+            for each in failed
         )
 
 
