@@ -30,11 +30,14 @@ class WaitingRoom(Generic[_Message]):
         self._bytes = 0
         self._waiting: deque[_Message | Lost] = deque()
         self._reader: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def next(self) -> _Message | Lost:
         """Wait for the next message."""
         while not self._waiting:
-            self._reader = asyncio.get_running_loop().create_future()
+            # Asking for the running loop takes a system call each time, which shows here.
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._reader = self._loop.create_future()
             try:
                 await self._reader
             finally:

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-import nats.errors
 import structlog
 
 from gatesync.artifacts.names import check_node_id, label_token
@@ -320,13 +319,10 @@ class NatsHub:
                 size=len(message),
                 limit=limit,
             )
-        if connection.pending_data_size + len(message) > PENDING_MAX_BYTES:
+        if connection.unwritten + len(message) > PENDING_MAX_BYTES:
             await connection.settle(FLUSH_TIMEOUT)
             connection = self._usable()
-        try:
-            await connection.publish(subject, message)
-        except nats.errors.Error as error:
-            raise HubError(f"the connection to the broker ended: {error}") from None
+        connection.send(subject, message)
 
     def _usable(self) -> NatsConnection:
         connection = self._connection
