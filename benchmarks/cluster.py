@@ -88,15 +88,12 @@ class Cluster:
 
     async def _until_applied(self, head: Head, gateways: int) -> None:
         asked = [("label", head.label), ("epoch", head.epoch), ("revision", head.revision)]
-        version, wait = -1, 0.0
+        asked += [("applied", gateways), ("wait", WAIT_SECONDS)]
         deadline = time.monotonic() + SECONDS_MOST
         while time.monotonic() < deadline:
-            answer = await self.client.get(
-                "/v1/receipts", ReceiptsAnswer, [*asked, ("version", version), ("wait", wait)]
-            )
+            answer = await self.client.get("/v1/receipts", ReceiptsAnswer, asked)
             if sum(each.status is ReceiptStatus.APPLIED for each in answer.receipts) >= gateways:
                 return
-            version, wait = answer.version, WAIT_SECONDS
         raise TimeoutError(f"not everywhere: {answer.receipts}")
 
 

@@ -29,6 +29,13 @@ class Bench:
     def wall_ms(self) -> int:
         return int((1_700_000_000 + self.now) * 1000)
 
+    def next(self) -> int:
+        """A sequence that is later than all before."""
+        return self.fleet.version + 10
+
+    async def reached(self, revision: int, count: int) -> bool:
+        return await self.fleet.reached("L", Cursor(EPOCH, revision), revision, count, 60)
+
     def receive(self, *labels: LabelReport, **more: Any) -> None:
         self.fleet.receive(report(*labels, **more))
 
@@ -264,6 +271,47 @@ async def test_waiting_ends_with_the_news_or_the_time() -> None:
     await bench.fleet.change(version - 1, 60)  # it came already
     await bench.fleet.change(version, 0.01)
     assert bench.fleet.version == version
+
+
+async def test_a_wait_for_so_many_nodes_ends_with_the_last_of_them() -> None:
+    bench = Bench()
+    for number in range(3):
+        bench.receive(at(4), node=f"n{number}", incarnation=f"i{number}")
+    waiting = asyncio.create_task(bench.reached(5, count=2))
+    await asyncio.sleep(0)
+    for number, told in ((0, at(5)), (0, at(5)), (1, at(9, epoch="another")), (2, at(4))):
+        bench.receive(told, node=f"n{number}", incarnation=f"i{number}", sequence=bench.next())
+        await asyncio.sleep(0)
+        assert not waiting.done(), told
+    bench.receive(at(6), node="n2", incarnation="i2", sequence=bench.next())
+    assert await waiting
+    assert bench.fleet.waiting == 0
+    assert await bench.reached(5, count=2)  # there is nothing to wait for any more
+
+
+async def test_a_wait_for_so_many_nodes_ends_when_none_is_at_it_any_more() -> None:
+    bench = Bench()
+    bench.receive(at(4), node="n1")
+    bench.receive(at(4), node="n2", incarnation="two")
+    waiting = asyncio.create_task(bench.reached(5, count=2))
+    await asyncio.sleep(0)
+    bench.receive(at(5, exceptions=(refusal(5),)), sequence=bench.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bench.receive(at(5), node="n2", incarnation="two", sequence=bench.next())
+    assert await waiting
+    assert not await bench.reached(5, count=2)  # at once: whoever asks had better wait for news
+    bench.now += 4 * HEARTBEAT
+    assert not await bench.reached(6, count=1)  # the lost are not waited for
+
+
+async def test_a_wait_for_so_many_nodes_looks_again_when_one_says_goodbye() -> None:
+    bench = Bench()
+    bench.receive(at(4), node="n1")
+    waiting = asyncio.create_task(bench.reached(5, count=1))
+    await asyncio.sleep(0)
+    bench.receive(leaving=True, sequence=2)
+    assert await waiting
 
 
 # Dates.

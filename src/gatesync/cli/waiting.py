@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 RETRY_SECONDS: Final = 0.5  # between two questions to a publisher that does not answer
-POLL_SECONDS: Final = 5.0  # one long poll; a lost gateway is noticed between two
+POLL_SECONDS: Final = 1.0  # one long poll; between two it is told how far it is
 LOST_MS: Final = 60_000  # a gateway that is restarted comes back sooner than this
 NAMED: Final = 20  # gateways that a list names one by one
 _COUNT: Final = re.compile(r"([0-9]{1,6})(%?)")
@@ -104,10 +104,11 @@ async def _wait(
     deadline: float,
     progress: Callable[[str], None],
 ) -> Awaited:
-    pause, version = 0.0, -1
+    pause, version, needed = 0.0, -1, 0
     while True:
         params = [("label", head.label), ("epoch", head.epoch), ("revision", head.revision)]
         params += [("first", first), ("version", version), ("wait", f"{pause:.3f}")]
+        params += [("applied", needed)] if needed else []
         answer = await _ask(client, params, deadline)
         have = sum(each.status is ReceiptStatus.APPLIED for each in answer.receipts)
         needed = goal.needed(len(answer.receipts))

@@ -15,6 +15,7 @@ import msgspec
 
 from gatesync.artifacts.changes import Cursor, Head
 from gatesync.events.messages import Inventory, NodeReport
+from gatesync.publisher.goals import Goal, Goals
 from gatesync.publisher.nodes import (
     BookedNode,
     KnownLabel,
@@ -68,6 +69,7 @@ class Fleet:
         self._wall_clock = wall_clock
         self._listening_since = clock()
         self._changed = asyncio.Event()
+        self._goals = Goals()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -115,6 +117,7 @@ class Fleet:
         news = report.node in self.unbooked or report.status != node.report.status
         for each in report.labels:
             before = node.receive_label(each, report.sequence, node.heard_at)
+            self._goals.heard(report.node, each)
             news = news or before is None or differs(before, each)
         if news:
             self.unbooked.add(report.node)
@@ -145,6 +148,7 @@ class Fleet:
             self.unbooked.discard(name)
         else:
             self.unbooked.add(name)  # what is in the book is an earlier process
+        self._goals.look_again()
         self._news()
 
     def _adopt(self, node: KnownNode, booked: BookedNode) -> None:
@@ -212,6 +216,33 @@ class Fleet:
             pass
         finally:
             self.waiting -= 1
+
+    async def reached(
+        self, label: str, cursor: Cursor, first: int, count: int, seconds: float
+    ) -> bool:
+        """Wait until so many nodes have applied it, or none is at it any more.
+
+        No longer than `seconds`. False, at once, where too few have it and none is at it: somebody
+        has to come first, or come back.
+        """
+        goal = Goal(label, cursor, first, count)
+        for name, node in self._nodes.items():
+            known = node.labels.get(label)
+            if known is not None:
+                goal.hear(name, known.report)
+                if self._is_lost(node):
+                    goal.at_it.discard(name)
+        if len(goal.have) >= count:
+            return True
+        if goal.is_over:
+            return False
+        goal.over.clear()
+        self.waiting += 1
+        try:
+            await self._goals.wait(goal, seconds)
+        finally:
+            self.waiting -= 1
+        return True
 
     def nodes(self) -> list[NodeStatus]:
         """Every node, by name."""
@@ -283,6 +314,7 @@ class Fleet:
     def _drop(self, name: str) -> None:
         del self._nodes[name]
         self.unbooked.discard(name)
+        self._goals.look_again()
 
     def _news(self) -> None:
         self.version += 1

@@ -240,18 +240,20 @@ async def get_receipts(
     first: FromQuery[int | None] = None,
     version: FromQuery[int] = -1,
     wait: Annotated[float, QueryParameter(ge=0, le=WAIT_SECONDS)] = 0,
+    applied: Annotated[int, QueryParameter(ge=0)] = 0,
 ) -> ReceiptsAnswer:
     """What each gateway of a label did about a revision, or about all from `first` to it.
 
-    Waits up to `wait` seconds for news after `version`, if asked to.
+    Waits up to `wait` seconds, if asked to: until so many gateways have `applied` it or nobody is
+    at it any more; without `applied`, and where nobody is at it, for news after `version`.
     """
     check_reading(_operator(request), label)
     cursor = Cursor(epoch, revision)
     fleet = _publisher(request).fleet
-    if wait:
+    since = revision if first is None else first
+    if wait and not (applied and await fleet.reached(label, cursor, since, applied, wait)):
         await fleet.change(version, wait)
         await asyncio.sleep(min(COALESCE_SECONDS, COALESCE_NODE_SECONDS * len(fleet)))
-    since = revision if first is None else first
     receipts = fleet.receipts(label, cursor, since)
     return ReceiptsAnswer(tuple(receipts), fleet.version)
 

@@ -13,7 +13,16 @@ import msgspec
 from gatesync.artifacts.changes import Cursor
 from gatesync.events.messages import ApplyException, LabelReport
 
-__all__ = ["NodeStatus", "Receipt", "ReceiptStatus", "Rise", "Silence", "dated", "receipt_of"]
+__all__ = [
+    "NodeStatus",
+    "Receipt",
+    "ReceiptStatus",
+    "Rise",
+    "Silence",
+    "dated",
+    "receipt_of",
+    "status_of",
+]
 
 
 class ReceiptStatus(StrEnum):
@@ -88,6 +97,15 @@ def dated(rises: Iterable[Rise], revision: int) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
+def status_of(report: LabelReport, cursor: Cursor, first: int) -> ReceiptStatus:
+    """How far a node that said this is with the revisions from `first` to that at `cursor`."""
+    if report.epoch != cursor.epoch or report.applied < cursor.revision:
+        return ReceiptStatus.WAITING
+    if any(first <= each.revision <= cursor.revision for each in report.exceptions):
+        return ReceiptStatus.FAILED
+    return ReceiptStatus.HELD if report.held else ReceiptStatus.APPLIED
+
+
 def receipt_of(
     node: str,
     report: LabelReport,
@@ -97,27 +115,28 @@ def receipt_of(
     first: int,
 ) -> Receipt:
     """What a node that said this did about the revisions from `first` to that at `cursor`."""
-    if report.epoch != cursor.epoch or report.applied < cursor.revision:
+    status = status_of(report, cursor, first)
+    if status is ReceiptStatus.WAITING:
         if silence.lost:
             reason = f"not heard of for {silence.ms / 1000:.0f} s"
             return Receipt(node, ReceiptStatus.LOST, reason=reason, silent_ms=silence.ms)
         reason = f"at revision {report.applied}"
         if report.untrusted:
             reason = f"{reason}: {report.untrusted}"
-        return Receipt(node, ReceiptStatus.WAITING, reason=reason)
-    failures = tuple(
-        _as_of_now(each, silence.ms)
-        for each in report.exceptions
-        if first <= each.revision <= cursor.revision
-    )
-    if failures:
+        return Receipt(node, status, reason=reason)
+    if status is ReceiptStatus.FAILED:
+        failures = tuple(
+            _as_of_now(each, silence.ms)
+            for each in report.exceptions
+            if first <= each.revision <= cursor.revision
+        )
         reason = _why(failures)
-        return Receipt(node, ReceiptStatus.FAILED, reason=reason, failures=failures)
+        return Receipt(node, status, reason=reason, failures=failures)
     at, took, before = dated(rises, cursor.revision)
-    if report.held:
+    reason = ""
+    if status is ReceiptStatus.HELD:
         reason = f"{report.held} removals wait for: gatesync labels confirm {report.label!r}"
-        return Receipt(node, ReceiptStatus.HELD, at, took, reason, before)
-    return Receipt(node, ReceiptStatus.APPLIED, at, took, before=before)
+    return Receipt(node, status, at, took, reason, before)
 
 
 def _as_of_now(failure: ApplyException, silent_ms: int) -> ApplyException:
