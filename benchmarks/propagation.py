@@ -51,6 +51,7 @@ from parts import artifact_of, cpu_seconds
 
 HEARTBEAT = 30.0  # seconds; so that heartbeats do not fall into what is timed
 WARM_UP = 5  # rounds
+REST = 0.1  # seconds after a round of ours; what a gateway does behind its ack counts as its cost
 FEW_GATEWAYS = 100  # below, a ratio is mostly fixed costs, which the target of one is for
 _WHY = (
     "The floor is the processor time of all processes for one change, over the cores: a gateway "
@@ -64,7 +65,7 @@ MEMORY = Target("value", at_most=10.0, why="A connection, its buffers, and what 
 NATS = Peer(
     "plain NATS",
     settings={
-        "server": "the same nats-server, with the same permissions",
+        "server": "a nats-server as ours, with the same permissions",
         "subscribers": "nats-py, a connection each, as many processes as ours; each answers `ok`",
         "commit": "SQLite: WAL, synchronous = FULL; PostgreSQL: as it is by default",
     },
@@ -138,14 +139,19 @@ async def _measure(
     gateways, signed = variant.gateways, variant.signed
     async with AsyncExitStack() as stack:
         secret = secrets.token_hex(16)
-        nodes = [
-            node(secret, f"{kind}-{number}", label)[1]
+        # A broker for each, so that nobody hears what the other's subscribers say.
+        broker, raw_broker = [
+            await stack.enter_async_context(
+                run_nats_server(
+                    folder / kind,
+                    port=0,
+                    nodes=[
+                        node(secret, f"{kind}-{number}", label)[1] for number in range(gateways)
+                    ],
+                )
+            )
             for kind, label in (("bench", LABEL), ("raw", RAW))
-            for number in range(gateways)
         ]
-        broker = await stack.enter_async_context(
-            run_nats_server(folder / "broker", port=0, nodes=nodes)
-        )
         who = broker.credentials.publisher
         hub = await stack.enter_async_context(
             open_nats_hub([broker.connect_url], user=who.user, password=who.password, name="bench")
@@ -174,24 +180,31 @@ async def _measure(
                 before = _resident()
         await _until(lambda: len(publisher.fleet.nodes()) == gateways)
         grown = (_resident() - before) / max(1, gateways - split[0][1])
-        for first, count in split:
-            await start(stack, work | {"kind": "answerers", "first": first, "count": count})
-        raw = await _raw_limit(stack, broker, folder, url, gateways)
+        work |= {"kind": "answerers", "broker": raw_broker.connect_url}
+        answerers = [
+            await start(stack, work | {"first": first, "count": count}) for first, count in split
+        ]
+        raw = await _raw_limit(stack, raw_broker, folder, url, gateways)
         ours: list[float] = []
         limit: list[float] = []
         costs: dict[str, list[float]] = {"publisher": [], "broker": [], "gateways": []}
+        raw_costs: dict[str, list[float]] = {"client": [], "broker": [], "subscribers": []}
         for number in range(options.rounds + WARM_UP):
             artifact = artifact_of(number, options.size)
             before_it = _spent(broker, workers)
             mine = await _publish(publisher, artifact, gateways)
+            await asyncio.sleep(REST)
             after_it = _spent(broker, workers)
-            theirs = await raw(canonical.encode(artifact), _message(artifact, number))
+            content, message = canonical.encode(artifact), _message(artifact, number)
+            before_raw = _spent(raw_broker, answerers)
+            theirs = await raw(content, message)
+            after_raw = _spent(raw_broker, answerers)
             if number >= WARM_UP:
                 ours.append(mine)
                 limit.append(theirs)
-                for spent, then, now in zip(costs.values(), before_it, after_it, strict=True):
-                    spent.append((now - then) * 1000)
-    _print(name, variant, options, milliseconds(ours), milliseconds(limit), costs)
+                _add(costs, before_it, after_it)
+                _add(raw_costs, before_raw, after_raw)
+    _print(name, variant, options, milliseconds(ours), milliseconds(limit), costs, raw_costs)
     _print_memory(name, variant, grown / 1000)
 
 
@@ -202,12 +215,12 @@ def _print(
     ours: dict[str, Any],
     limit: dict[str, Any],
     costs: dict[str, list[float]],
+    raw_costs: dict[str, list[float]],
 ) -> None:
     gateways = variant.gateways
     target: Target | None = SIGNED if variant.signed else UNSIGNED
     if gateways < FEW_GATEWAYS:
         target = ONE if gateways == 1 else None
-    spent = {who: statistics.mean(each) for who, each in costs.items()}
     cores = os.cpu_count() or 1
     series = f"gatesync, {variant.database}{', signed' if variant.signed else ''}"
     plots = [{"chart": "propagation", "series": series, "x": gateways, "y": ours["p50"]}]
@@ -223,11 +236,15 @@ def _print(
         bytes=options.size,
         processes=len(shares(gateways, options.processes)),
         **ours,
-        limit={"what": "one durable commit and plain NATS", **limit},
+        limit={
+            "what": "one durable commit and plain NATS",
+            **limit,
+            "cpu_us_per_gateway": _each(raw_costs, gateways),
+        },
         ratio=round(ours["p50"] / limit["p50"], 2),
-        cpu_us_per_gateway={who: round(each * 1000 / gateways) for who, each in spent.items()},
+        cpu_us_per_gateway=_each(costs, gateways),
         target=target,
-        floor={"ms_if_all_cores_were_busy": round(sum(spent.values()) / cores, 2)},
+        floor={"ms_if_all_cores_were_busy": round(_sum(costs) / cores, 2)},
         plots=plots,
         peer=NATS,
     )
@@ -252,6 +269,23 @@ def _print_memory(name: str, variant: Variant, kb_each: float) -> None:
     )
 
 
+def _add(
+    costs: dict[str, list[float]], before: tuple[float, ...], after: tuple[float, ...]
+) -> None:
+    """Note the milliseconds of processor time that a round took of each."""
+    for spent, then, now in zip(costs.values(), before, after, strict=True):
+        spent.append((now - then) * 1000)
+
+
+def _sum(costs: dict[str, list[float]]) -> float:
+    return sum(statistics.mean(each) for each in costs.values())
+
+
+def _each(costs: dict[str, list[float]], gateways: int) -> dict[str, int]:
+    """Microseconds for each gateway in a round."""
+    return {who: round(statistics.mean(each) * 1000 / gateways) for who, each in costs.items()}
+
+
 def _spent(broker: NatsServer, workers: Sequence[int]) -> tuple[float, float, float]:
     """Processor seconds until now: of this process, the broker, and all gateways."""
     assert broker.pid is not None
@@ -266,17 +300,13 @@ async def _publish(publisher: Publisher, artifact: Any, gateways: int) -> float:
     """Milliseconds from the request to the last gateway's ack."""
     document = msgspec.json.decode(canonical.encode(artifact))
     request = ChangeRequest(labels=(LABEL,), publish=(PublishItem(document),))
-    fleet = publisher.fleet
-    before = fleet.version
     started = time.perf_counter()
     answer = await publisher.change(request, str(uuid.uuid4()), 0)
     cursor = Cursor(answer.heads[0].epoch, answer.heads[0].revision)
-    while True:
-        version = fleet.version
-        # looked at only when enough reports came: looking is not part of what is measured
-        if version >= before + gateways and _all_have(publisher, cursor, gateways):
-            return (time.perf_counter() - started) * 1000
-        await fleet.change(version, 10.0)
+    await publisher.fleet.reached(LABEL, cursor, cursor.revision, gateways, 10.0)
+    took = (time.perf_counter() - started) * 1000
+    assert _all_have(publisher, cursor, gateways)
+    return took
 
 
 def _all_have(publisher: Publisher, cursor: Cursor, gateways: int) -> bool:
@@ -295,7 +325,7 @@ async def _raw_limit(
 
     async def answered(message: Any) -> None:
         nonlocal answers
-        answers += message.data == b"ok"  # the agents' heartbeats come here, too
+        answers += message.data == b"ok"
         if answers == gateways:
             enough.set()
 
