@@ -53,11 +53,6 @@ async def test_what_is_told_of_is_looked_at_alone_until_it_rests() -> None:
     assert asked == [None, {"a.xml"}, frozenset(), {"b.xml"}]
 
 
-async def test_what_was_found_without_being_told_may_not_be_alone() -> None:
-    asked = await looked([RESTLESS, RESTLESS, QUIET, RESTLESS], ["a.xml", None, "b.xml"])
-    assert asked == [None, None, None, {"b.xml"}]
-
-
 async def test_the_clock_brings_a_look_at_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rsync_source, "LOOK_LEAST_SECONDS", 0.001)
     assert await looked([QUIET, QUIET], [None]) == [None, None]

@@ -67,6 +67,29 @@ def test_files_that_are_no_artifacts_are_in_it_as_they_are(watched: Watched) -> 
     assert said(watched) == []
 
 
+def test_only_what_was_touched_is_looked_at_until_it_rests(watched: Watched) -> None:
+    watched.write(AUDIT, sequence("audit", "<drop/>"))
+    watched.write(MENU, api("Menu", inside="<drop/>"))
+    assert watched.look(touched=[AUDIT]).restless == {AUDIT}
+    settled = watched.look(touched=[])
+    assert settled.manifest is not None
+    assert (settled.manifest.revision, settled.restless) == (2, frozenset())
+    assert watched.look().restless == {MENU}
+
+
+def test_what_nobody_told_of_comes_to_rest_with_all_that_is_found_meanwhile(
+    watched: Watched,
+) -> None:
+    new = sequence_file("new/one")  # who tells of a new folder may not have seen what is in it
+    watched.write(new, sequence("one"))
+    assert watched.look(touched=[new.rpartition("/")[0]]).restless == {new}
+    watched.write(AUDIT, sequence("audit", "<drop/>"))
+    assert watched.look(touched=[]).restless == {new, AUDIT}
+    settled = watched.look(touched=[])
+    assert settled.manifest is not None
+    assert (settled.manifest.revision, settled.restless) == (2, frozenset())
+
+
 def test_a_half_written_file_is_never_in_it(watched: Watched) -> None:
     whole = sequence("audit", "<log/>" * 10)
     before = manifest(watched)

@@ -98,9 +98,7 @@ async def looks(
         yield settled
         if settled.restless:
             await asyncio.sleep(tree.moment)
-            told = wakes.take() if wakes is not None else None
-            # What was not told of may not be alone: then everything comes to rest together.
-            touched = told if touched is not None else None
+            touched = wakes.take() if wakes is not None else None
         else:
             touched = await _wait(pause, wakes)
 

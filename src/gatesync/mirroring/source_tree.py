@@ -137,6 +137,7 @@ class SourceTree:
         self._mounts: Mapping[str, FolderIdentity] = known.mounts if known else {}
         self._good: Mapping[str, ScannedFile] = known.good if known else {}
         self._taken: Mapping[str, ScannedFile] = known.taken if known else {}
+        self._is_untold = False  # what is restless now
         self._checked: Checked | None = None
         self._recorded: tuple[object, ...] = ()  # what the record says
         if known:
@@ -171,7 +172,8 @@ class SourceTree:
         Args:
             thorough: read every file again, also where its facts say that it is the same.
             touched: since the last look nothing else was, as far as anybody knows: only these
-                are looked at, and what was restless. What is missed, a look at everything finds.
+                are looked at, and what was restless, if that tells enough. What a look at
+                everything found is not alone, perhaps: until it rests, everything is looked at.
 
         Raises:
             SourceGoneError: the tree is not there, or empty from the start.
@@ -179,11 +181,13 @@ class SourceTree:
         """
         began = self._steady()
         scan = None
-        if touched is not None and not thorough:
+        if touched is not None and not thorough and not self._is_untold:
             scan = self.scanner.scan_only({*touched, *self._restless()})
+        is_whole = scan is None
         if scan is None:
             scan = self.scanner.scan(thorough=thorough)
         quiet = self._settling.take(scan, began=began, ended=self._steady())
+        self._is_untold = is_whole and bool(quiet.restless)
         if self._manifest is None:
             if not (quiet.files or quiet.restless):
                 raise SourceGoneError(f"{self.root} holds no files; is it the right folder?")
