@@ -70,7 +70,12 @@ class ShareChain:
         self._told: set[str] = set()
 
     def look(self, known: Known | None) -> News | None:
-        """What is new; None: nothing is. Raises `StoreError`."""
+        """What is new; None: nothing is.
+
+        Raises:
+            StoreError: the share cannot be read.
+            FormatError: a step is none that this version knows.
+        """
         gone = ""
         for _ in range(TRIES):
             epoch = self._files.epoch()
@@ -127,7 +132,7 @@ class ShareChain:
         )
         if not self._files.link(new.name, encode_manifest(new), manifest.name):
             found = self._manifest(new.name, manifest.epoch)
-            if found is None and self._files.read(new.name) is not None:
+            if found is None and self._files.is_taken(new.name):
                 raise StoreError(
                     f"{self._files} holds a damaged {new.name}, after which nothing can be "
                     "saved; move that file away"

@@ -10,20 +10,21 @@
     PATH/gatesync/dropped/SWEEP/   objects that nobody needs, it seems
 
 Files come by rename, and manifests by a hard link, which only one can make. No folder is made but
-by `create_share`: on a folder where nothing is mounted every write fails.
+by `create_share`: on a folder where nothing is mounted every write fails. No link is followed.
 """
 
 import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
+from gatesync.stores.share_folder import OwnFolder, read_regular, sync_folder
 from gatesync.stores.share_lane import side_by_side
 from gatesync.stores.store import StoreError
 
@@ -40,6 +41,7 @@ _SURE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
 )
 """With these a link was certainly not made."""
+_NO_FOLDER: Final = (FileNotFoundError, NotADirectoryError)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -58,7 +60,7 @@ class ShareFiles:
 
     def __init__(self, path: Path, step: Callable[[str], None] = lambda _: None) -> None:
         self.path = path
-        self._own = path / OWN_FOLDER
+        self._own = OwnFolder(path, OWN_FOLDER)
         self._step = step
 
     def __str__(self) -> str:
@@ -70,33 +72,33 @@ class ShareFiles:
         """The share's, as its marker has it: read each time, since a mount may go away."""
         with self._explained():
             try:
-                with (self.path / MARKER).open("rb") as file:
-                    content = file.read(MARKER_BYTES)
-            except (FileNotFoundError, NotADirectoryError):
-                raise StoreError(
-                    f"{self} is not there: {self.path} holds no file {MARKER}. Mount it; a new "
-                    "one is made by: gatesync share create"
-                ) from None
+                content = read_regular(self.path / MARKER, MARKER_BYTES)
+            except NotADirectoryError:
+                content = None
+        if content is None:
+            raise StoreError(
+                f"{self} is not there: {self.path} holds no file {MARKER}. Mount it; a new "
+                "one is made by: gatesync share create"
+            )
         try:
             return msgspec.json.decode(content, type=_Marker).epoch
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StoreError(f"{self.path / MARKER} cannot be read: {error}") from None
 
     def names(self) -> list[str]:
         """What stands in the own folder."""
         with self._explained():
-            return _listed(self._own)
+            return self._own.listed()
+
+    def is_taken(self, name: str) -> bool:
+        """Whether anything stands at this name in the own folder, be it no file."""
+        with self._explained():
+            return self._own.is_taken(name)
 
     def read(self, name: str) -> bytes | None:
         """A file of the own folder; None: there is none of this name, or it is far too large."""
         with self._explained():
-            try:
-                with (self._own / name).open("rb") as file:
-                    if os.fstat(file.fileno()).st_size > FILE_BYTES:
-                        return None
-                    return file.read()
-            except FileNotFoundError:
-                return None
+            return self._own.read(name, FILE_BYTES)
 
     def object(self, digest: str) -> bytes | None:
         """An object; None where there is none, or its bytes are others (promise 8)."""
@@ -113,7 +115,7 @@ class ShareFiles:
     def heads(self) -> Iterator[bytes]:
         """What publishers signed, each one's."""
         with self._explained():
-            names = [each for each in _listed(self._own / "heads") if not _is_foreign(each)]
+            names = [each for each in self._own.listed("heads") if not _is_foreign(each)]
         for name in names:
             if (content := self.read(f"heads/{name}")) is not None:
                 yield content
@@ -124,7 +126,7 @@ class ShareFiles:
         """Put a file of the own folder in its place, over what stands there."""
         with self._explained(), self._written(content, durable=durable) as new:
             self._step(f"rename {name}")
-            new.rename(self._own / name)
+            self._own.move(new, name)
 
     def write_objects(self, contents: Mapping[str, bytes]) -> None:
         """Write what is not there yet, and make all of it durable.
@@ -135,7 +137,7 @@ class ShareFiles:
             return
         with self._explained():
             side_by_side(lambda each: self._write_object(*each), list(contents.items()))
-            self._sync(self._own / "objects")
+            self._own.sync("objects")
 
     def link(self, name: str, content: bytes, after: str) -> bool:
         """Let a file appear durably where none stands; False where one does that is another.
@@ -144,14 +146,13 @@ class ShareFiles:
         that was cleaned away is no longer free: then `after` is gone, too, which is cleaned away
         first. Raises `StoreError`, with `unsure` where the file may have appeared.
         """
-        target = self._own / name
         with self._explained(), self._written(content) as new:
             self._step(f"link {name}")
             try:
-                os.link(new, target)
+                self._own.link(new, name)
             except FileExistsError:
                 # After a lost answer the system asks again, and finds what it made itself.
-                if target.read_bytes() != content:
+                if self.read(name) != content:
                     return False
             except FileNotFoundError:
                 self.epoch()  # says so where nothing is mounted
@@ -167,106 +168,103 @@ class ShareFiles:
             self._step(f"sync {name}")
             if self.read(after) is None:
                 self.epoch()  # perhaps all is gone
-                target.unlink(missing_ok=True)
+                self._own.remove(name)
                 return False
-            self._sync(self._own)
+            self._own.sync()
         except (OSError, StoreError) as error:
             why = self._why(error) if isinstance(error, OSError) else str(error)
             raise StoreError(why, unsure=True) from error
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a file of the own folder, which may be gone already."""
+        """Remove a file of the own folder, which may be gone already; a folder is left alone."""
         with self._explained():
             self._step(f"remove {name}")
-            (self._own / name).unlink(missing_ok=True)
+            self._own.remove(name)
 
     # What nobody needs ------------------------------------------------------------------------
 
-    def drop(self, needed: Callable[[str], bool]) -> None:
-        """Move the objects that nobody needs out of the way. They are found there still."""
-        with self._explained():
-            there = filter(_is_digest, _listed(self._own / "objects"))
-            names = [each for each in there if not needed(each)]
-            if not names:
-                return
-            sweep = self._own / "dropped" / uuid.uuid4().hex
-            sweep.mkdir()
-            for name in names:
-                self._step(f"drop {name}")
-                with suppress(FileNotFoundError):
-                    (self._own / "objects" / name).rename(sweep / name)
+    def drop(self, needed: Callable[[str], bool]) -> list[str]:
+        """Move the objects that nobody needs out of the way, where they are found still.
 
-    def finish_dropping(self, needed: Callable[[str], bool]) -> None:
-        """Bring back what is needed after all, and remove the rest of what was dropped."""
+        Answers with all that lie there now, those of other sweeps among them.
+        """
         with self._explained():
-            for sweep in list((self._own / "dropped").iterdir()):
-                for name in _listed(sweep):
+            there = filter(_is_digest, self._own.listed("objects"))
+            if names := [each for each in there if not needed(each)]:
+                sweep = f"dropped/{uuid.uuid4().hex}"
+                self._own.make_folder(sweep)
+                for name in names:
+                    self._step(f"drop {name}")
                     with suppress(FileNotFoundError):
-                        if needed(name):
-                            self._step(f"bring back {name}")
-                            (sweep / name).rename(self._own / "objects" / name)
-                        else:
-                            self._step(f"delete {name}")
-                            (sweep / name).unlink()
-                with suppress(FileNotFoundError, OSError):
-                    sweep.rmdir()
+                        self._own.move(f"objects/{name}", f"{sweep}/{name}")
+            lying: list[str] = []
+            for sweep in self._sweeps():
+                with suppress(*_NO_FOLDER):
+                    dropped = filter(_is_digest, self._own.listed(sweep))
+                    lying += (f"{sweep}/{each}" for each in dropped)
+            return lying
+
+    def finish_dropping(self, lying: Iterable[str], needed: Callable[[str], bool]) -> None:
+        """Of what `drop` has found bring back what is needed after all, and remove the rest.
+
+        A manifest was made in between. What others have dropped since then is left alone: it may
+        be needed by a manifest that is newer than that one.
+        """
+        with self._explained():
+            for place in lying:
+                name = place.rpartition("/")[2]
+                with suppress(FileNotFoundError):
+                    if needed(name):
+                        self._step(f"bring back {name}")
+                        self._own.move(place, f"objects/{name}")
+                    else:
+                        self._step(f"delete {name}")
+                        self._own.remove(place)
+            for sweep in self._sweeps():
+                with suppress(OSError):  # somebody else is at it
+                    self._own.remove_folder(sweep)
 
     def unfinished(self) -> list[str]:
         """What is being written, or was when its writer was killed."""
         with self._explained():
-            return [f"new/{name}" for name in _listed(self._own / "new")]
+            return [f"new/{each}" for each in self._own.listed("new") if not _is_foreign(each)]
 
     # How --------------------------------------------------------------------------------------
 
     def _write_object(self, digest: str, content: bytes) -> None:
-        target = self._own / "objects" / digest
-        try:
-            if target.stat().st_size == len(content) and target.read_bytes() == content:
-                return
-        except FileNotFoundError:
-            pass
+        name = f"objects/{digest}"
+        if self._own.read(name, len(content)) == content:
+            return
         with self._written(content) as new:
-            self._step(f"rename objects/{digest}")
-            new.rename(target)
+            self._step(f"rename {name}")
+            self._own.move(new, name)
 
     @contextmanager
-    def _written(self, content: bytes, *, durable: bool = True) -> Iterator[Path]:
+    def _written(self, content: bytes, *, durable: bool = True) -> Iterator[str]:
         """A new file with this content, which is gone afterwards unless it was renamed."""
-        new = self._own / "new" / uuid.uuid4().hex
+        new = f"new/{uuid.uuid4().hex}"
         self._step(f"write {len(content)} bytes")
         try:
-            with new.open("xb") as file:
-                file.write(content)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+            self._own.write_new(new, content, durable=durable)
             yield new
         finally:
             with suppress(OSError):
-                new.unlink(missing_ok=True)
+                self._own.remove(new)
 
     def _dropped(self, digest: str) -> bytes | None:
         with self._explained():
-            try:
-                sweeps = _listed(self._own / "dropped")
-            except FileNotFoundError:
-                return None
-        found = (self.read(f"dropped/{sweep}/{digest}") for sweep in sweeps)
-        # Between the two looks it may have been brought back.
-        return next((each for each in found if each is not None), None) or (
-            self.read(f"objects/{digest}") if sweeps else None
-        )
+            for sweep in self._sweeps():
+                with suppress(*_NO_FOLDER):
+                    content = self._own.read(f"{sweep}/{digest}", FILE_BYTES)
+                    if content is not None:
+                        return content
+        return self.read(f"objects/{digest}")  # by now it may have been brought back
 
-    def _sync(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
-                raise  # those sync no folders: what they answer is where it is kept
-        finally:
-            os.close(descriptor)
+    def _sweeps(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return [f"dropped/{each}" for each in self._own.listed("dropped")]
+        return []
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -285,8 +283,13 @@ class ShareFiles:
                 what = f"refuses access ({error.filename}); give this user the right to it"
             case errno.ESTALE | errno.ENOTCONN | errno.EIO | errno.ENODEV | errno.EHOSTDOWN:
                 what = f"does not answer ({error.strerror}); mount it again"
-            case errno.ENOENT | errno.ENOTDIR:
+            case errno.ENOENT:
                 what = f"lacks {error.filename}: it is not mounted, or was damaged"
+            case errno.ENOTDIR | errno.ELOOP:
+                what = (
+                    f"has a link or a file in place of its folder {error.filename}; gatesync "
+                    "follows no link there: put the folder back"
+                )
             case _:
                 what = f"cannot be used: {error.strerror or error}"
         return f"{self} {what}"
@@ -315,29 +318,13 @@ def create_share(path: Path, first: Callable[[str], tuple[str, bytes]]) -> str:
         for folder in (own, *(own / name for name in FOLDERS), path / REPOSITORY):
             folder.mkdir(exist_ok=True)
         name, content = first(epoch)
-        files.write(name, content)
-        probe = "new/probe"
-        files.write(probe, b"")
-        try:
-            os.link(own / probe, own / f"{probe}.linked")
-        except OSError as error:
-            raise StoreError(
-                f"{path} is on a file system without hard links ({error.strerror}), which decide "
-                "there who publishes next; use one that has them"
-            ) from error
-        finally:
-            for each in (probe, f"{probe}.linked"):
-                files.remove(each)
-        content = msgspec.json.encode(_Marker(epoch)) + b"\n"
-        files.write("new/marker", content)
-        (own / "new" / "marker").rename(path / MARKER)
-        for folder in (own, path):
-            files._sync(folder)
+        if not files.link(name, content, after=name):
+            raise StoreError(f"somebody else is making a share of {path} just now")
+        with files._written(msgspec.json.encode(_Marker(epoch)) + b"\n") as new:
+            os.link(own / new, path / MARKER)
+        files._own.sync()
+        sync_folder(path)
     return epoch
-
-
-def _listed(folder: Path) -> list[str]:
-    return [each.name for each in folder.iterdir()]
 
 
 def _is_foreign(name: str) -> bool:

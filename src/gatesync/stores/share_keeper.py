@@ -149,11 +149,11 @@ class ShareKeeper:
     async def _beat(self) -> None:
         """What others see of this one on their own clocks."""
         while True:
-            if self.holds and self._store.known.manifest.holder == self._me:
-                self._beats += 1
-                name = f"holder.{self._store.known.manifest.next_lease}"
-                content = f"{self._me}\n{self._beats}\n".encode()
-                with suppress(StoreError):  # whoever checks tells of it
+            with suppress(StoreError):  # whoever checks tells of it
+                if self.holds and self._store.known.manifest.holder == self._me:
+                    self._beats += 1
+                    name = f"holder.{self._store.known.manifest.next_lease}"
+                    content = f"{self._me}\n{self._beats}\n".encode()
                     await self._store.run(self._store.files.write, name, content, durable=False)
             await asyncio.sleep(BEAT_SECONDS)
 
@@ -279,7 +279,7 @@ class ShareKeeper:
             return None
         try:
             return msgspec.json.decode(content, type=TreeNote)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     async def _run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -215,12 +215,18 @@ def foldable(packs: Sequence[Pack]) -> int:
 
 
 def take(index: LogIndex, steps: Iterable[Step]) -> None:
-    """Append steps to an index, in order."""
-    for step in steps:
-        match step:
-            case Saved():
-                index.append(step.record)
-            case Confirmed():
-                index.confirm(step.label, step.confirmation)
-            case Compacted():
-                index.compact(step.label, step.floor)
+    """Append steps to an index, in order.
+
+    Raises `FormatError` where one does not follow from those before; the index is of no use then.
+    """
+    try:
+        for step in steps:
+            match step:
+                case Saved():
+                    index.append(step.record)
+                case Confirmed():
+                    index.confirm(step.label, step.confirmation)
+                case Compacted():
+                    index.compact(step.label, step.floor)
+    except (LookupError, ValueError) as error:
+        raise FormatError(f"a step does not follow from those before it: {error!r}") from error

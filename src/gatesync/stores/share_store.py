@@ -13,6 +13,7 @@ import msgspec
 
 from gatesync.artifacts.changes import ChangeSet, Confirmation, Cursor, Head
 from gatesync.artifacts.digests import LabelDigest
+from gatesync.artifacts.errors import FormatError
 from gatesync.artifacts.planning import SaveRequest
 from gatesync.artifacts.signatures import Attestation
 from gatesync.stores.log_index import LogIndex, Planned
@@ -137,14 +138,20 @@ class ShareRetriever:
             take(index, news.steps)
             return news, index
 
-        news, index = await self._lane.run(look)
-        if news is None:
-            return
-        if index is None:
-            take(self._index, news.steps)
-        else:
-            self._index = index
-        self._known = news.known
+        try:
+            news, index = await self._lane.run(look)
+            if news is None:
+                return
+            if index is None:
+                index = self._index
+                take(index, news.steps)
+        except FormatError as error:
+            self._known = None  # half of it may have been taken: all is read again
+            raise StoreError(
+                f"{self.files} has a log that cannot be read ({error}); where a newer gatesync "
+                "writes there, upgrade this one"
+            ) from error
+        self._index, self._known = index, news.known
 
 
 class ShareStore(ShareRetriever):
@@ -261,11 +268,13 @@ class ShareStore(ShareRetriever):
             for _ in range(TRIES):
                 await self._catch_up()
                 needed = await self._lane.run(self._needed)
-                await self._lane.run(self.files.drop, needed.__contains__)
+                lying = await self._lane.run(self.files.drop, needed.__contains__)
                 if await self._extend([], {}):
-                    break
+                    finish = self.files.finish_dropping
+                    await self._lane.run(finish, lying, needed.__contains__)
+                    return
                 await self._wait()
-            await self._lane.run(self.files.finish_dropping, needed.__contains__)
+        raise self._outrun()
 
     async def hold(self, holder: str) -> bool:
         """Have this one keep the tree under a new lease, from the known state on; or nobody."""
@@ -287,7 +296,7 @@ class ShareStore(ShareRetriever):
                 ):
                     return found.answer
                 await self._wait()
-        raise StoreError(f"{self._source}: other publishers were faster {TRIES} times")
+        raise self._outrun()
 
     async def _extend(
         self, steps: Sequence[Step], contents: Mapping[str, bytes], holder: str | None = None
@@ -300,6 +309,9 @@ class ShareStore(ShareRetriever):
         take(self._index, steps)
         self._known = extended
         return True
+
+    def _outrun(self) -> StoreError:
+        return StoreError(f"{self._source}: other publishers were faster {TRIES} times")
 
     async def _wait(self) -> None:
         await asyncio.sleep(self._chance() * BACKOFF_SECONDS)

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,9 +121,9 @@ async def test_an_answer_that_was_lost_on_the_way_is_no_loss(
     """A network file system that hears no answer asks again, and is told that it is there."""
     link = os.link
 
-    def told_twice(new: Path, target: Path) -> None:
-        link(new, target)
-        link(new, target)
+    def told_twice(*names: str, **folders: Any) -> None:
+        link(*names, **folders)
+        link(*names, **folders)
 
     store = writer(source)
     monkeypatch.setattr(os, "link", told_twice)
@@ -136,8 +137,8 @@ async def test_an_unknown_outcome_is_told_as_one(
 ) -> None:
     link = os.link
 
-    def broken(new: Path, target: Path) -> None:
-        link(new, target)
+    def broken(*names: str, **folders: Any) -> None:
+        link(*names, **folders)
         raise OSError(5, "Input/output error")
 
     store = writer(source)
@@ -209,6 +210,43 @@ async def test_who_is_killed_while_sweeping_leaves_everything_that_is_needed(
     assert {each.name for each in objects.iterdir()} == packs | store.index.used()
     assert list((source.path / "gatesync" / "dropped").iterdir()) == []
     assert await shown(source) == {"A": b"3"}
+
+
+@pytest.mark.promise(3)
+async def test_of_two_who_sweep_none_removes_what_a_third_relies_on_by_now(
+    source: ShareSource,
+) -> None:
+    """What others moved aside after one's own manifest may be needed by a newer one."""
+    store = writer(source)
+    for content in ("1", "2", "3"):
+        await saved_one(store, "A", content)
+    await store.compact(LABEL, keep=0)  # nobody needs 1 and 2
+    dropped, go_on = threading.Event(), threading.Event()
+    others: list[threading.Thread] = []
+
+    def other_sweeps(step: str) -> None:
+        if step.startswith("link") and not dropped.is_set():
+            dropped.set()
+            assert go_on.wait(60)
+
+    def third_publishes(step: str) -> None:
+        if step.startswith("link") and not others:  # it has written 1 again
+            sweep = writer(source, other_sweeps).sweep
+            others.append(threading.Thread(target=lambda: asyncio.run(sweep())))
+            others[0].start()
+            assert dropped.wait(60)
+
+    def first_sweeps(step: str) -> None:
+        if step.startswith("sync") and not others:
+            meanwhile(lambda: saved_one(writer(source, third_publishes), "B", "1"))()
+
+    stale = source.path / "gatesync" / "objects" / ("a" * 64)
+    stale.write_bytes(b"which the first one removes")
+    await writer(source, first_sweeps).sweep()
+    go_on.set()
+    others[0].join()
+    assert not stale.exists()
+    assert await shown(source) == {"A": b"3", "B": b"1"}
 
 
 async def test_a_refusal_never_rests_on_what_a_host_has_cached(
