@@ -9,8 +9,9 @@ driver's side has no interpreter, imports or connection in it, either. `ratio_wh
 `cpu_ratio` is of processor time.
 
 The limit, in the same run: the raw driver reads the same rows as objects, and nothing is verified.
-For `database` and `http` psycopg with binary results; for `cache` Python's own sqlite3 from the
-file that the cache is, its entries decoded.
+For `database` and `http` psycopg with binary results, all columns that a gateway needs of an
+artifact, whose name lies in another table than its bytes; for `cache` Python's own sqlite3 from the
+file that the cache is: what its label holds and what was applied, decoded, and the contents.
 """
 
 import argparse
@@ -46,6 +47,12 @@ LINEAR = Target(
 )
 MEMORY_WHY = "What is served, what is on its way into the cache, and what was just received."
 FIXED_MB, TIMES_BYTES = 110.0, 2.0
+ROWS = (
+    "SELECT API_ID, TENANT_DOMAIN, KIND, API_NAME, API_VERSION, CONTEXT, DIGEST, CONTENT_SIZE,"
+    " REVISION, ARTIFACT FROM AM_GW_API_ARTIFACTS JOIN AM_GW_PUBLISHED_API_DETAILS USING (API_ID)"
+    " WHERE GATEWAY_LABEL = %s"
+)
+ENTRIES, APPLIED = "SELECT label, body FROM entry", "SELECT label, body FROM applied"
 JUDGED = 10_000  # from here on; fewer are for the picture
 
 
@@ -155,9 +162,8 @@ def _token(control: Path, counts: Sequence[int]) -> str:
 def _read_rows(url: str, label: str, artifacts: int) -> float:
     """Seconds in which psycopg reads what a gateway needs, into objects."""
     run, close = driver(url)
-    statement = "SELECT API_ID, DIGEST, ARTIFACT FROM AM_GW_API_ARTIFACTS WHERE GATEWAY_LABEL = %s"
     started = time.perf_counter()
-    rows = run(statement, (label,), binary=True).fetchall()
+    rows = run(ROWS, (label,), binary=True).fetchall()
     seconds = time.perf_counter() - started
     close()
     assert len(rows) == artifacts
@@ -168,10 +174,11 @@ def _read_cache(path: Path, artifacts: int) -> float:
     decoder = msgspec.msgpack.Decoder(Entry)
     started = time.perf_counter()
     with closing(sqlite3.connect(path)) as cache:
-        entries = [decoder.decode(body) for (body,) in cache.execute("SELECT body FROM entry")]
+        entries = [decoder.decode(body) for _, body in cache.execute(ENTRIES)]
+        applied = [(label, decoder.decode(body)) for label, body in cache.execute(APPLIED)]
         contents = dict(cache.execute("SELECT digest, body FROM content"))
     seconds = time.perf_counter() - started
-    assert len(entries) == len(contents) == artifacts
+    assert len(entries) == len(applied) == len(contents) == artifacts
     return seconds
 
 

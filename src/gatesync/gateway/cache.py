@@ -127,6 +127,7 @@ class Cache:
         self._thread = ThreadPoolExecutor(1, "cache")
         self._ending = False
         self._held = False
+        self._empty = False  # when it was loaded
         self._flushing: list[asyncio.Future[bool]] = []
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -151,12 +152,16 @@ class Cache:
         except _TROUBLE as error:
             self._fail(error)
             return Remembered({}, {})
+        self._empty = not (loaded.labels or loaded.applied or loaded.damaged)
         self._pending.loaded(loaded.labels.values(), loaded.applied)
         self._tell_damage(loaded)
         return Remembered(loaded.labels, loaded.applied, loaded.attestations)
 
     async def contents(self, digests: Collection[str]) -> dict[str, bytes]:
         """Read canonical forms by digest, each verified (promise 8). What is missing is absent."""
+        if self._empty and not self._counts.writes:  # a new node's: no thread is asked for nothing
+            self._counts.misses += len(digests)
+            return {}
         try:
             found = await self._in_thread(partial(self._file.contents, list(digests)))
         except _TROUBLE as error:

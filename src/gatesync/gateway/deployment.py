@@ -6,7 +6,7 @@ allow, and say which digests to fetch for the rest.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -111,7 +111,8 @@ class Deployment:
         self._overdue: set[str] = set()  # what the engine could not undeploy
         self._in_step: dict[str, int] = {}  # the last revision of a label without any overdue
         self._waiting_for: dict[str, set[str]] = {}  # digest to api_ids, the index of `waiting`
-        self._untried: dict[str, Counter[int]] = {}  # of `waiting`, by tenant and rank
+        # Of `waiting`, by tenant and rank.
+        self._untried: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self._first_time: set[str] = set()  # which of `waiting` are counted there
         self._let_go: set[str] = set()
 
@@ -444,7 +445,7 @@ class Deployment:
         self._stop_waiting(api_id)
         self.waiting[api_id] = wanted
         if api_id not in self.failed and api_id not in self._doubtful:  # a retry holds up nobody
-            self._untried.setdefault(wanted.entry.tenant, Counter())[rank_of(wanted.entry)] += 1
+            self._untried[wanted.entry.tenant][rank_of(wanted.entry)] += 1
             self._first_time.add(api_id)
         self._waiting_for.setdefault(wanted.entry.digest, set()).add(api_id)
 
