@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gatesync.mirroring import remote
 from gatesync.mirroring.outcome import Result
 from tests.mirroring.workers import (
     API,
@@ -97,6 +98,26 @@ async def test_what_people_change_on_a_worker_is_found_and_mended(
         one.assert_all_like(source)
         outcome = only(await opened.run_pass(source.manifest(), compare=True))
         assert (outcome.result, outcome.compared) == (Result.IN_STEP, True)
+
+
+async def test_after_a_new_start_of_its_host_all_of_a_worker_is_compared(
+    tmp_path: Path, source: Source, one: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk may never have had what was written a moment before its power failed."""
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr(remote, "BOOT_ID", str(boot))
+    boot.write_text("11111111-1111-4111-8111-111111111111\n")
+    async with passes(tmp_path, source, one) as opened:
+        await opened.run_pass(source.manifest())
+    (one.parts[0][0] / API.removeprefix("deployment/server/")).write_text("")
+    async with passes(tmp_path, source, one) as opened:
+        assert not only(await opened.run_pass(source.manifest())).compared
+    boot.write_text("22222222-2222-4222-8222-222222222222\n")
+    async with passes(tmp_path, source, one) as opened:
+        outcome = only(await opened.run_pass(source.manifest()))
+        assert (outcome.compared, len(outcome.repaired)) == (True, 1)
+        assert only(await opened.run_pass(source.manifest())).result is Result.IN_STEP
+    one.assert_all_like(source)
 
 
 @pytest.mark.promise(6)

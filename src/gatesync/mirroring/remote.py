@@ -31,6 +31,7 @@ _LOOP: Final = """\
 {
 unset CDPATH ENV
 umask 022
+cat BOOT_ID 2>/dev/null
 printf "\\n%s 0\\n" WORD
 while IFS= read -r word && IFS= read -r task && IFS= read -r value && IFS= read -r folder
 do
@@ -59,7 +60,9 @@ done
 exit
 }
 """
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # where the worker has Linux
 SESSIONS: Final = 8  # with ours 9; sshd allows 10 in a connection (`MaxSessions`)
+_UUID: Final = re.compile(rb"([0-9a-f-]{36})\n?\Z")
 _CHUNK: Final = 64 * 1024
 _ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024  # a manifest of two million files
 _ERRORS_MAX_BYTES: Final = 4096
@@ -86,6 +89,9 @@ class RemoteHost:
         config: how ssh gets there.
         answer_seconds: a connection over which nothing comes for so long is given up.
         words: what nobody can guess.
+
+    Attributes:
+        boot: names this run of the host, from its start to its end; empty where nobody knows.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class RemoteHost:
         self.host = host
         self.sessions = asyncio.Semaphore(SESSIONS)
         """To be held by who runs rsync over the connection."""
+        self.boot = ""
         self._config = config
         self._seconds = answer_seconds
         self._words = words
@@ -155,7 +162,10 @@ class RemoteHost:
                 command = self._config.opening(self.host, "exec", "sh")
                 self._process = await spawn(command, stderr=errors, dies_with_us=True)
             word = self._words()
-            await self._exchange(_LOOP.replace("WORD", word), word)
+            loop = _LOOP.replace("WORD", word).replace("BOOT_ID", BOOT_ID)
+            answer = await self._exchange(loop, word)
+            found = _UUID.search(answer.text)
+            self.boot = found[1].decode() if found else ""
         except OSError as error:
             self._failed = RemoteError(f"ssh cannot be started: {error}")
             raise self._failed from None

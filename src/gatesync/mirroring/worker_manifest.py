@@ -51,7 +51,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     `digest` is over the files that the manifest names; `held` counts those that wait for their
     removal to be confirmed; `compared` is when all contents were compared last, in seconds since
-    1970 by the runner's clock.
+    1970 by the runner's clock, and `boot` is the run of the host in which that was.
     """
 
     state: State
@@ -61,6 +61,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Digest
     held: Count = 0
     compared: float = 0.0
+    boot: str = ""
     format: Literal["gatesync.worker/1"] = _FORMAT
 
     def line(self) -> str:

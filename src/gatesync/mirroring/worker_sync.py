@@ -110,6 +110,8 @@ class WorkerSync:
         # A comparison in the future is one by a clock that was wrong.
         is_due = head is None or not 0 <= self._now() - head.compared < asked.compare_every
         is_due |= asked.mirror and asked.confirmed
+        # Files are not flushed to the worker's disk: with its power it may have lost some.
+        is_due |= head is not None and head.boot not in {"", self._host.boot}
         waits = head is not None and head.held > 0 and asked.confirmed
         if head is not None and _proves(head, part) and not is_due and not waits:
             return await self._in_step(head, part, asked)
@@ -153,10 +155,13 @@ class WorkerSync:
             done.offered, done.repaired = _sorted(planned.offered, planned.repaired)
             done.result = Result.IN_STEP if is_nothing else Result.PLANNED
             return done
-        compared = self._now() if comparison is not None or head is None else head.compared
+        compared, boot = self._now(), self._host.boot
+        if head is not None and comparison is None:
+            compared, boot = head.compared, head.boot
         if head is not None and is_nothing and _proves(head, part, held=len(planned.held)):
-            new = msgspec.structs.replace(head, revision=part.revision, compared=compared)
-            await self._note(new)
+            await self._note(
+                msgspec.structs.replace(head, revision=part.revision, compared=compared, boot=boot)
+            )
             return done
         missing = await target.stage.add_files(planned.offered)
         offered = planned.offered - missing
@@ -169,6 +174,7 @@ class WorkerSync:
             manifest=document.sha256,
             held=len(planned.held),
             compared=compared,
+            boot=boot,
         )
         if head is not None and not (offered or planned.removed) and _is_same(head, new):
             new = msgspec.structs.replace(new, manifest=head.manifest)
