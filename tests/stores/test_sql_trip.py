@@ -12,7 +12,7 @@ from gatesync.stores.sql_options import SqlOptions
 from gatesync.stores.sql_rows import Among
 from gatesync.stores.sql_trip import Trip
 from gatesync.stores.store import Refused, SaveOutcome
-from tests.contracts.saves import asked, publish, remove, saved
+from tests.contracts.saves import asked, held, publish, remove, saved
 from tests.stores.sql_bench import opened
 
 TABLE = schema.old_contents
@@ -112,6 +112,41 @@ async def test_a_name_that_is_taken_refuses_one_request_of_a_batch(database: str
         assert isinstance(third, SaveOutcome)
         sets = (*first.change_sets, *third.change_sets)
         assert [each.revision for each in sets] == [2, 3]
+
+
+def test_what_is_lost_on_the_way_leaves_no_answers_to_whoever_comes_next(
+    connection: Connection,
+) -> None:
+    transaction = connection.begin()
+    trip = Trip(connection)
+    trip.insert(HEADS, [head("Shop")])
+    trip.start()
+    trip.give_up()
+    transaction.rollback()
+    with connection.begin():
+        trip = Trip(connection)
+        heads = trip.ask(OF_LABEL, ["Shop"])
+        trip.run()
+    assert heads == []
+
+
+async def test_a_large_batch_is_one_commit_whatever_moves_within_it(database: str) -> None:
+    """It is planned in parts while the database works: names go from one part to another."""
+    async with opened(database) as bench:
+        await saved(bench, asked("Shop", publish("A", claims=["/x"])))
+        others = [asked("Shop", publish(f"N{number}")) for number in range(60)]
+        moved = asked("Shop", publish("A", "2")), asked("Shop", publish("B", claims=["/x"]))
+        before = bench.store.commits
+        outcomes = await saved(
+            bench, *others[:10], moved[0], *others[10:50], moved[1], *others[50:]
+        )
+        assert bench.store.commits == before + 1
+        sets = [each.revision for outcome in outcomes for each in outcome.change_sets]
+        assert sets == list(range(2, 64))
+        assert set(await held(bench, "Shop")) == {"A", "B", *(f"N{n}" for n in range(60))}
+        [refused] = await bench.store.save([asked("Shop", publish("C", claims=["/x"]))])
+        assert isinstance(refused, Refused)
+        assert "B" in refused.reasons[0]
 
 
 async def test_a_key_that_was_used_is_answered_in_a_batch_of_new_ones(database: str) -> None:

@@ -49,7 +49,7 @@ class Loaded(msgspec.Struct):
     """What the database held of everything that the batch may touch.
 
     `states` and `identities` move with the plans; `known`, `rows`, `owners` and `references` (by
-    label and api_id) stay as they were.
+    label and api_id) stay as they are in the database.
     """
 
     states: dict[str, LabelState]
@@ -59,11 +59,21 @@ class Loaded(msgspec.Struct):
     owners: dict[str, dict[str, str]]
     references: dict[str, dict[str, frozenset[str]]]
 
+    def move_on(self) -> None:
+        """What the plans came to so far is in the database by now, but for rows to `rows`."""
+        self.known = frozenset(self.identities)
+        for label, state in self.states.items():
+            self.owners[label] = {key: who for key, who in state.owners.items() if who is not None}
+            self.references[label] = dict(state.references)
+
 
 def write_batch(
     trip: Trip, loaded: Loaded, written: Sequence[tuple[SaveRequest, SaveOutcome]]
 ) -> None:
-    """Write what was planned, with the trip's next run. Each answer stands beside its request."""
+    """Write what was planned, with the trip's next run. Each answer stands beside its request.
+
+    A batch may come in parts, none of which names an artifact of another.
+    """
     contents = {
         item.entry.digest: item.content
         for request, _ in written
@@ -79,6 +89,7 @@ def write_batch(
     _write_references(trip, loaded)
     _write_heads(trip, loaded)
     _write_requests(trip, written)
+    loaded.move_on()
 
 
 def _write_details(trip: Trip, loaded: Loaded) -> None:
@@ -126,11 +137,13 @@ def _write_artifacts(
                 continue
         row["ARTIFACT"] = contents[row["DIGEST"]]
         (new if before is None else changed).append(row)
-    insert_old(
-        trip.connection, {each: contents[each[1]] for each in passing if each[1] in contents}
-    )
-    places = ((row["GATEWAY_LABEL"], row["API_ID"]) for row in changed)
-    keep_old(trip.connection, {place: loaded.rows[place].DIGEST for place in places})
+    if passing:
+        insert_old(
+            trip.connection, {each: contents[each[1]] for each in passing if each[1] in contents}
+        )
+    if changed:
+        places = ((row["GATEWAY_LABEL"], row["API_ID"]) for row in changed)
+        keep_old(trip.connection, {place: loaded.rows[place].DIGEST for place in places})
     write_artifacts(trip, new, changed, flipped)
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     Connection,
+    Dialect,
     LargeBinary,
     Update,
     bindparam,
@@ -98,23 +99,21 @@ def write_artifacts(
 
     New ones are left to the trip's next run.
     """
-    connection = trip.connection
-    with_bytes = [*new, *changed]
-    rest = _cut(connection, with_bytes)
+    rest = _cut(trip.dialect, [*new, *changed])
     trip.insert(schema.artifacts, new)
-    if changed and _is_mysql(connection):
-        connection.execute(_OVERWRITE, list(changed))
+    if changed and _is_mysql(trip.dialect):
+        trip.connection.execute(_OVERWRITE, list(changed))
         changed = ()
     for statement, rows in ((_UPDATE, changed), (_FLIP, flipped)):
         if rows:
             renamed = [{f"b_{name}": value for name, value in row.items()} for row in rows]
-            connection.execute(statement, renamed)
+            trip.connection.execute(statement, renamed)
     if rest:
         trip.run()
     for row, pieces in rest:
         place = {f"b_{name}": row[name] for name in _KEYS}
         for piece in pieces:
-            connection.execute(_APPEND, {**place, "piece": piece})
+            trip.connection.execute(_APPEND, {**place, "piece": piece})
 
 
 def keep_old(connection: Connection, places: Mapping[Place, str]) -> None:
@@ -137,7 +136,7 @@ def insert_old(connection: Connection, contents: Mapping[tuple[str, str], bytes]
         dict(API_ID=api_id, DIGEST=digest, CONTENT_SIZE=len(content), ARTIFACT=content)
         for (api_id, digest), content in contents.items()
     ]
-    rest = _cut(connection, rows)
+    rest = _cut(connection.dialect, rows)
     large = [row for row, _ in rest]
     small = [row for row in rows if row not in large]
     insert_rows(connection, schema.old_contents, small)
@@ -149,10 +148,10 @@ def insert_old(connection: Connection, contents: Mapping[tuple[str, str], bytes]
 
 
 def _cut(
-    connection: Connection, rows: Sequence[dict[str, Any]]
+    dialect: Dialect, rows: Sequence[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], list[bytes]]]:
     """Leave the first piece in each row; answer with the rows that have more, and with that."""
-    if not _is_mysql(connection):
+    if not _is_mysql(dialect):
         return []
     rest = []
     for row in rows:
@@ -164,5 +163,5 @@ def _cut(
     return rest
 
 
-def _is_mysql(connection: Connection) -> bool:
-    return connection.dialect.name in {"mysql", "mariadb"}
+def _is_mysql(dialect: Dialect) -> bool:
+    return dialect.name in {"mysql", "mariadb"}

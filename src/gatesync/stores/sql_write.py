@@ -5,15 +5,16 @@
 Everything here runs inside the caller's transaction, on one connection.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NoReturn, TypeAlias
 
 import msgspec
 from sqlalchemy import Column, Connection, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
 from gatesync.artifacts.changes import Confirmation, Entry, Head, Instruction
-from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, touched
+from gatesync.artifacts.planning import LabelState, Publish, SaveRequest, item_id, touched
 from gatesync.stores import schema
 from gatesync.stores.sql_batch import Loaded, SavedOutcome, write_batch
 from gatesync.stores.sql_read import (
@@ -28,6 +29,9 @@ from gatesync.stores.sql_trip import Trip
 from gatesync.stores.store import Refused, SaveOutcome, Sign, StoreError, key_used, outcome_of
 
 __all__ = ["append", "lock_heads", "make_heads", "preview", "write_confirmation"]
+
+PART_REQUESTS: Final = 22
+"""A batch of 64 has three parts: of more there would be more statements than it is worth."""
 
 # Statements are built once: building one anew costs more than SQLite takes to run it.
 
@@ -109,18 +113,39 @@ def append(
         if request.key not in known:
             fresh.setdefault(request.key, request)  # of two with one key, the first is planned
     loaded = _load(connection, _heads_of(locked, epoch, labels), asked)
-    written: list[tuple[SaveRequest, SaveOutcome]] = []
-    for request in fresh.values():
-        outcome = outcome_of(request, loaded.states, loaded.identities, sign)
-        known[request.key] = request.fingerprint, outcome
-        if isinstance(outcome, SaveOutcome):
-            written.append((request, outcome))
-        elif not look_up:  # perhaps it was carried out before, or the reason is another
-            return append(connection, epoch, requests, sign)
-    if written:
-        write_batch(trip, loaded, written)
+    try:
+        for some in _parts(list(fresh.values())):
+            written: list[tuple[SaveRequest, SaveOutcome]] = []
+            for request in some:
+                outcome = outcome_of(request, loaded.states, loaded.identities, sign)
+                known[request.key] = request.fingerprint, outcome
+                if isinstance(outcome, SaveOutcome):
+                    written.append((request, outcome))
+                elif not look_up:
+                    _raise_in_doubt(trip)
+            if written:
+                write_batch(trip, loaded, written)
+                trip.start()
         trip.run()
+    except BaseException:
+        trip.give_up()  # where anything is under way
+        raise
     return [_answer(request, known) for request in requests]
+
+
+def _raise_in_doubt(trip: Trip) -> NoReturn:
+    """What is refused was perhaps carried out before, and removed what it asked for: look."""
+    trip.run()  # the connection is needed for that
+    reason = "a request may have been carried out before"
+    raise IntegrityError(reason, None, LookupError(reason))
+
+
+def _parts(requests: Sequence[SaveRequest]) -> Iterator[Sequence[SaveRequest]]:
+    """Parts that the database can work at while the next is planned; no artifact is in two."""
+    named = [item_id(item) for each in requests for items in each.sets for item in items]
+    size = PART_REQUESTS if len(set(named)) == len(named) else len(requests)
+    for start in range(0, len(requests), size):
+        yield requests[start : start + size]
 
 
 def preview(
