@@ -55,9 +55,11 @@ FSYNCS = 300
 TARGET_AT_64 = Target(
     "ratio",
     at_least=2.5,
-    why="A group shares the wait for the disk and the trips to the server, not the rows: the bare "
-    "driver that writes the very rows of these publishes, planned before and 64 in a transaction, "
-    "is the floor. Of each publish's rows eight stand in an index at a random place.",
+    why="A group shares the wait for the disk and the trips to the server, not the rows. The floor "
+    "is the bare driver that writes the very rows of these publishes, planned before, 64 in a "
+    "transaction. On SQLite that stops us: eight of these rows stand in an index at a random "
+    "place, and each writes a page. On the servers it is planning and the publishers' own turns, "
+    "on the two cores that the server has, too; a disk that is slower raises the ratio.",
 )
 
 DRIVER = Peer(
@@ -101,8 +103,9 @@ async def _publishing(name: str, url: str, folder: str) -> None:
     async with open_sql_store(url) as store:
         for at_once in AT_ONCE:
             rates: dict[str, list[float]] = {"store": [], "driver": []}
-            for _ in range(ROUNDS):
-                requests = [_request(next(numbers)) for _ in range(6_000 if at_once > 1 else 1_500)]
+            rounds, most = (ROUNDS, 6_000) if at_once > 1 else (3, 1_000)
+            for _ in range(rounds):
+                requests = [_request(next(numbers)) for _ in range(most)]
                 gc.freeze()  # a publisher has no thousands of requests in memory to look through
                 rates["store"].append(await _publish_for(store, requests, at_once))
                 rates["driver"].append(await asyncio.to_thread(raw.insert_for, requests))
@@ -120,7 +123,7 @@ async def _publishing(name: str, url: str, folder: str) -> None:
                 database=name,
                 fsync_us=_fsync_us(folder),
                 at_once=at_once,
-                n=ROUNDS,
+                n=rounds,
                 unit="a second",
                 value=round(ours),
                 rounds=raised,
@@ -239,9 +242,9 @@ def _rows_alone(name: str, folder: str) -> float:
                 sql_write.make_heads(connection, [LABEL])
             head = Head(LABEL, epoch)
             rates = []
-            for _ in range(ROUNDS):
+            for _ in range(3):
                 trips = []
-                for _ in range(3_000 // 64):
+                for _ in range(40):
                     trip, head = _planned(
                         connection, head, [_request(next(numbers)) for _ in range(64)]
                     )
