@@ -269,9 +269,13 @@ class Branch:
         self.lost = ""
 
     async def extend(self, change: Callable[[GitLog, Objects], object]) -> None:
-        """Let the log go on by what this process has written; for who holds `working`."""
-        async with self._index_turn:
-            await to_end(change, self.log, self._writing)
+        """Let the log go on by what this process has pushed; for who holds `working`."""
+        try:
+            async with self._index_turn:
+                await to_end(change, self.log, self._writing)
+        except StoreError as error:
+            self._forget()
+            raise StoreError(str(error), unsure=True) from error
         self._seen = self.log.head
         self._fetches += 1
 
@@ -338,6 +342,10 @@ class Branch:
         self._opened, self.current, self._seen, self._looked_at = False, None, "", None
         self._made_anew = True
 
+    def _forget(self) -> None:
+        """Forget the log, of which a part was taken over only: the next look reads it anew."""
+        self.current, self._seen, self._looked_at = None, "", None
+
     async def _take(self, tip: str) -> None:
         """Take over everything up to `tip`, as far as it counts."""
         known = self.current
@@ -355,9 +363,13 @@ class Branch:
         if any(epoch_in(commit) not in ("", known.epoch) for commit, _ in news):
             await self._begin_anew(tip, since)
             return
-        steps = await to_end(known.prepare, news, self._writing)
-        async with self._index_turn:
-            await to_end(known.apply, steps, self._writing)
+        try:
+            steps = await to_end(known.prepare, news, self._writing)
+            async with self._index_turn:
+                await to_end(known.apply, steps, self._writing)
+        except StoreError:
+            self._forget()
+            raise
         await self._taken_over(known, tip)
 
     async def _begin_anew(self, tip: str, since: str) -> None:

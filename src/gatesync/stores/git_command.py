@@ -19,7 +19,7 @@ from gatesync.stores.git_trouble import without_trace
 from gatesync.stores.git_url import Remote
 from gatesync.stores.store import StoreError
 
-__all__ = ["GitCommand", "GitError"]
+__all__ = ["GitCommand", "GitError", "not_started"]
 
 _CHUNK: Final = 64 * 1024
 _TOLD_BYTES: Final = 16 * 1024  # of what git says, the end is kept
@@ -84,7 +84,7 @@ class GitCommand:
 
         Raises:
             GitError: it failed, or was silent for too long.
-            StoreError: there is no git.
+            StoreError: git cannot be started.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -95,8 +95,8 @@ class GitCommand:
                 env={**self.environment, **(variables or {})},
                 start_new_session=True,
             )
-        except FileNotFoundError:
-            raise StoreError("there is no git command; install git 2.36 or newer") from None
+        except OSError as error:
+            raise not_started(error) from error
         try:
             out, told = await _talk(process, feed, silence or self._source.timeout)
         except TimeoutError:
@@ -110,6 +110,13 @@ class GitCommand:
             text = without_trace(told.decode(errors="replace"))
             raise GitError(text or f"git {arguments[0]} ended with status {process.returncode}")
         return out
+
+
+def not_started(error: OSError) -> StoreError:
+    """Why git cannot be started, in words."""
+    if isinstance(error, FileNotFoundError):
+        return StoreError("there is no git command; install git 2.36 or newer")
+    return StoreError(f"git cannot be started: {error.strerror}; the host is short of something")
 
 
 async def _talk(

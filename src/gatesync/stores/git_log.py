@@ -40,7 +40,7 @@ from gatesync.stores.git_objects import Commit, Objects
 from gatesync.stores.git_repository import FileChange
 from gatesync.stores.git_sources import NOT_A_FILE, Files, Sources
 from gatesync.stores.log_index import LogIndex, Planned, Record
-from gatesync.stores.store import SaveOutcome
+from gatesync.stores.store import SaveOutcome, StoreError
 
 __all__ = ["GitLog", "Step"]
 
@@ -115,22 +115,32 @@ class GitLog:
         return steps
 
     def apply(self, steps: Iterable[Step], objects: Objects) -> None:
-        """Take these over, in order."""
+        """Take these over, in order.
+
+        Raises:
+            DamagedError: an object is not in the clone.
+            StoreError: a commit cannot be taken over; the log is of no use then.
+        """
         for step in steps:
-            self.folders.update(step.touched)
-            note = note_of(step.commit)
-            if (
-                note is not None
-                and self._is_here(note, step.touched)
-                and self._apply_own(step, note)
-            ):
-                self._run = note.base, note.at + 1
-            else:
-                self._run = "", 0
-                self._apply_foreign(step, objects)
-            for path, there in step.strays.items():
-                self._report(path, [problem] if there and (problem := stray(path)) else [])
-            self.head, self.count = step.commit.id, step.number
+            try:
+                self._apply(step, objects)
+            except (LookupError, ValueError) as error:  # whatever its note says, no node may end
+                raise StoreError(
+                    f"commit {step.commit.id[:12]} cannot be taken over ({error!r}); "
+                    "take it off the branch"
+                ) from error
+
+    def _apply(self, step: Step, objects: Objects) -> None:
+        self.folders.update(step.touched)
+        note = note_of(step.commit)
+        if note is not None and self._is_here(note, step.touched) and self._apply_own(step, note):
+            self._run = note.base, note.at + 1
+        else:
+            self._run = "", 0
+            self._apply_foreign(step, objects)
+        for path, there in step.strays.items():
+            self._report(path, [problem] if there and (problem := stray(path)) else [])
+        self.head, self.count = step.commit.id, step.number
 
     def adopt(self, step: Step) -> None:
         """Take over a commit that this process has written; `prepare` has not seen it."""
@@ -206,7 +216,7 @@ class GitLog:
 
     def _is_here(self, note: Note, touched: Mapping[str, Files]) -> bool:
         """Whether the note was written for this place of the history, and these files."""
-        if note.sets and note.files != fingerprint(touched):
+        if note.sets and (note.files != fingerprint(touched) or not self._is_sound(note)):
             return False
         if note.at == 0:
             return note.base == self.head
@@ -245,6 +255,17 @@ class GitLog:
         if note.confirmed is not None:
             self.index.confirm(note.confirmed.label, note.confirmed.confirmation)
         return True
+
+    def _is_sound(self, note: Note) -> bool:
+        """Whether the note names each label once, and with it only folders that are its own."""
+        for each in note.sets:
+            for folder in (*each.standing, *each.renewed):
+                if folder not in self.folders:
+                    return False
+                place = self._place(folder)
+                if isinstance(place, Problem) or place.label != each.label:
+                    return False
+        return len({each.label for each in note.sets}) == len(note.sets)
 
     def _items(self, folders: Iterable[str], renewed: Sequence[str] = ()) -> list[Item]:
         """What the folders' files make of what is held of them, in the order of `SetNote`."""

@@ -6,6 +6,7 @@
 import hashlib
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import IO, Final
 
 import msgspec
 
-from gatesync.stores.git_command import GitCommand
+from gatesync.stores.git_command import GitCommand, not_started
 
 __all__ = ["Commit", "DamagedError", "Objects", "blob_id", "parse_commit"]
 
@@ -48,7 +49,12 @@ class Objects:
 
         Raises:
             DamagedError: one is not there.
+            StoreError: git cannot be started.
         """
+        return (content or b"" for content in self.read_small(ids))
+
+    def read_small(self, ids: Iterable[str], most: int = sys.maxsize) -> Iterator[bytes | None]:
+        """As `read`; None for each that has more bytes than that."""
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -58,7 +64,7 @@ class Objects:
             asking = threading.Thread(target=_ask, args=(process.stdin, wanted), daemon=True)
             asking.start()
             for each in wanted:
-                yield _content(process.stdout, each)
+                yield _content(process.stdout, each, most)
             asking.join()
             whole = True
         finally:
@@ -80,15 +86,18 @@ class Objects:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            self._process = subprocess.Popen(  # noqa: S603 - no argument comes from outside
-                self._command.arguments("cat-file", "--batch"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._command.environment,
-                bufsize=_BUFFER,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - no argument comes from outside
+                    self._command.arguments("cat-file", "--batch"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=self._command.environment,
+                    bufsize=_BUFFER,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise not_started(error) from error
         return self._process
 
 
@@ -99,16 +108,20 @@ def _ask(stream: IO[bytes], ids: list[str]) -> None:
             stream.flush()
 
 
-def _content(stream: IO[bytes], wanted: str) -> bytes:
+def _content(stream: IO[bytes], wanted: str, most: int) -> bytes | None:
     header = stream.readline().split()
     if len(header) != 3 or header[0] != wanted.encode():
         said = b" ".join(header).decode(errors="replace") or "nothing"
         raise DamagedError(f"object {wanted} cannot be read from the clone (git: {said})")
     size = int(header[2])
-    content = stream.read(size + 1)
-    if len(content) != size + 1:
+    if size > most:
+        for left in range(size + 1, 0, -_BUFFER):
+            stream.read(min(left, _BUFFER))
+        return None
+    content = stream.read(size)
+    if len(content) != size or not stream.read(1):
         raise DamagedError(f"object {wanted} is cut short in the clone")
-    return content[:size]
+    return content
 
 
 def blob_id(content: bytes, like: str) -> str:

@@ -5,7 +5,7 @@ rest is read and built once.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Final, TypeAlias
 
@@ -14,7 +14,7 @@ import msgspec
 from gatesync.artifacts.changes import Entry
 from gatesync.artifacts.errors import Problem, ProblemsError
 from gatesync.artifacts.folder import FOLDER_FILE
-from gatesync.artifacts.model import Identity
+from gatesync.artifacts.model import ARTIFACT_MAX_BYTES, Identity
 from gatesync.artifacts.planning import Publish
 from gatesync.stores.git_layout import Built, build, publish_of, rebuild
 from gatesync.stores.git_message import Brought
@@ -59,10 +59,16 @@ class Sources:
         readable = {k: f for k, f in missing.items() if not _faults(f, k[1])}
         for (identity, files), folder in missing.items() - readable.items():
             self._entries[identity, files] = ProblemsError(_faults(folder, files))
-        contents = objects.read(blob for _, files in readable for _, blob in files)
+        blobs = objects.read_small(
+            (blob for _, files in readable for _, blob in files), ARTIFACT_MAX_BYTES
+        )
         for (identity, files), folder in readable.items():
-            self._build(identity, folder, files, {path: next(contents) for path, _ in files})
-        for _ in contents:  # to its end, so that the process can be asked again
+            contents = _contents(files, blobs)
+            if contents is None:
+                self._entries[identity, files] = ProblemsError([_too_large(folder)])
+            else:
+                self._build(identity, folder, files, contents)
+        for _ in blobs:  # to its end, so that the process can be asked again
             pass
 
     def add(self, identity: Identity, folder: str, files: Files, built: Built) -> None:
@@ -120,10 +126,12 @@ class Sources:
             elif digest in self._places:
                 missing.append(digest)
         places = [self._places[digest] for digest in missing]
-        blobs = objects.read(blob for _, _, files in places for _, blob in files)
+        blobs = objects.read_small(
+            (blob for _, _, files in places for _, blob in files), ARTIFACT_MAX_BYTES
+        )
         for digest, (identity, folder, files) in zip(missing, places, strict=True):
-            contents = {path: next(blobs) for path, _ in files}
-            content = rebuild(contents, identity, folder, digest)
+            contents = _contents(files, blobs)
+            content = rebuild(contents, identity, folder, digest) if contents else None
             if content is not None:  # promise 8
                 found[digest] = content
                 self._keep(digest, content)
@@ -155,6 +163,23 @@ class Sources:
             while self._kept_bytes > _KEPT_BYTES:
                 _, content = self._kept.popitem(last=False)
                 self._kept_bytes -= len(content)
+
+
+def _contents(files: Files, blobs: Iterator[bytes | None]) -> dict[str, bytes] | None:
+    """The next contents, which are these files'; None where they are too large together."""
+    found: dict[str, bytes] = {}
+    left = ARTIFACT_MAX_BYTES
+    for path, _ in files:
+        content = next(blobs)
+        left = -1 if content is None else left - len(content)
+        if content is not None and left >= 0:
+            found[path] = content
+    return found if len(found) == len(files) else None
+
+
+def _too_large(folder: str) -> Problem:
+    reason = f"its files are too large; an artifact has at most {ARTIFACT_MAX_BYTES} bytes"
+    return Problem(reason, where=folder)
 
 
 def _faults(folder: str, files: Files) -> list[Problem]:

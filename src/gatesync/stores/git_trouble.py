@@ -8,20 +8,20 @@ __all__ = ["explain", "is_cut", "is_damage", "is_outrun", "retry_after", "withou
 # What git said: what a person is told. The first that matches counts.
 _KNOWN: Final = {
     r"could not read (username|password)|authentication failed|invalid credentials"
-    r"|HTTP Basic|error: 401": (
+    r"|HTTP Basic|returned error: 401": (
         "the server wants to know who asks, or does not accept who does; "
         "check username and password (or token)"
     ),
-    r"error: 403": "whoever asks may not do that there; check what the token may do",
+    r"returned error: 403": "whoever asks may not do that there; check what the token may do",
     r"host key verification failed|no \S+ host key is known": (
         "the server's host key is not among known_hosts; add it if it is the right one"
     ),
     r"permission denied \(publickey": (
         "the server does not accept the ssh key; check ssh_key, and what is registered there"
     ),
-    r"error: 429|too many requests": "the server answers that we ask too often (429)",
-    r"error: 5\d\d": "the server failed",
-    r"repository .*not found|does not appear to be a git repository|error: 404": (
+    r"returned error: 429|too many requests": "the server answers that we ask too often (429)",
+    r"returned error: 5\d\d": "the server failed",
+    r"repository .*not found|does not appear to be a git repository|returned error: 404": (
         "there is no such repository, or it is not shown to whoever asks; check url"
     ),
     r"could not resolve host|name or service not known|failure in name resolution": (

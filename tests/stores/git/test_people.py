@@ -1,11 +1,15 @@
 """What people push is a change like any other: checked, told where it is not sound."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from gatesync.artifacts.changes import ChangeSet, Instruction
+from gatesync.artifacts.model import SUPER_TENANT, Identity
+from gatesync.stores.git_layout import folder_of
+from gatesync.stores.git_message import COMMIT_FORMAT, Note, SetNote, fingerprint, with_note
 from gatesync.stores.git_retriever import GitRetriever, open_git_retriever
 from gatesync.stores.store import SaveOutcome, StoreError, read_manifest
 from tests.contracts.genuine import bytes_of, held, publish
@@ -239,6 +243,63 @@ async def test_a_publishers_commit_that_was_taken_elsewhere_is_a_persons(
     assert again.repeated
     assert len(again.change_sets) == 1
     await everywhere(bench, "Shop", tmp_path)
+
+
+MENU = folder_of("Shop", Identity(SUPER_TENANT, "api", "Menu", "1.0.0"))
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (SetNote("Shop"), SetNote("Shop")),
+        (SetNote("Shop"), SetNote("Cafe", standing=(MENU,))),
+        (SetNote("Shop", renewed=("nobody's",)),),
+    ],
+    ids=["a label twice", "another's folder", "no folder"],
+)
+async def test_a_note_that_makes_no_sense_is_a_persons_commit_and_no_end(
+    bench: GitBench, ann: Person, tmp_path: Path, sets: tuple[SetNote, ...]
+) -> None:
+    await saved(bench, asked(["Shop", "Cafe"], publish("Menu"), publish("Old")))
+    ann.pull()
+    ann.remove("Shop", "Old")
+    base = git(ann.folder, "rev-parse", "HEAD").strip()
+    gone = folder_of("Shop", Identity(SUPER_TENANT, "api", "Old", "1.0.0"))
+    files = fingerprint({gone: ()})
+    ann.share(with_note("Nothing", Note(COMMIT_FORMAT, base=base, sets=sets, files=files)))
+    assert await looked(bench) == {}
+    assert set(await held(bench, "Shop")) == {"Menu"}
+    [by_hand] = [each for each in (await bench.store.history("Old")).changes if each.origin]
+    assert (by_hand.label, by_hand.author) == ("Shop", "Ann")
+    ann.put("Shop", "New")
+    ann.share()
+    assert await looked(bench) == {}
+    assert set(await held(bench, "Shop")) == {"Menu", "New"}
+    assert set(await held(bench, "Cafe")) == {"Menu", "Old"}
+    await everywhere(bench, "Shop", tmp_path)
+
+
+async def test_files_that_are_too_large_are_told_without_being_read(
+    bench: GitBench, ann: Person
+) -> None:
+    for name, sizes in {"Huge": [60], "Many": [10] * 5}.items():
+        place = ann.put("Shop", name)
+        for number, size in enumerate(sizes):
+            (place / "sequence").mkdir(exist_ok=True)
+            (place / "sequence" / f"{number}.xml").write_bytes(bytes(size * 1024 * 1024))
+    ann.put("Shop", "New")
+    ann.share()
+    tracemalloc.start()
+    try:
+        problems = await looked(bench)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 45 * 1024 * 1024
+    assert [reasons[0].partition(": ")[2] for reasons in problems.values()] == [
+        "its files are too large; an artifact has at most 15728640 bytes"
+    ] * 2
+    assert set(await held(bench, "Shop")) == {"New"}
 
 
 async def test_a_branch_that_people_began_has_an_epoch_of_its_own(url: str, tmp_path: Path) -> None:

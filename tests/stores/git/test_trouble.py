@@ -115,6 +115,7 @@ async def test_who_is_not_on_the_list_of_variables_has_no_say(
         ("fatal: unable to access 'https://h/': Could not resolve host: h", "name is not known"),
         ("fatal: the remote end hung up unexpectedly\nfatal: early EOF", "broke off"),
         (" ! [remote rejected] main (pre-receive hook declined)", "does not let us push"),
+        ("error: 403 bytes of body are still expected\nfetch-pack: early EOF", "broke off"),
         ("fatal: something new", "git says: fatal: something new"),
     ],
 )

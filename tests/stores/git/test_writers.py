@@ -6,13 +6,15 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from gatesync.stores.git_retriever import open_git_retriever
+from gatesync.stores.git_sources import Sources
 from gatesync.stores.store import SaveOutcome, StoreError, read_manifest
 from tests.contracts.genuine import held, publish
 from tests.contracts.saves import asked, saved
@@ -94,6 +96,54 @@ async def test_what_reads_the_clone_may_end_without_harm(bench: GitBench) -> Non
         assert reading is not None
         reading.kill()
         reading.wait()
+
+
+async def test_a_host_that_starts_no_process_is_told_and_the_log_stays_right(
+    bench: GitBench, ann: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may happen between any two steps: nothing that was taken over by half counts."""
+    menu = publish("Menu")
+    await saved(bench, asked("Shop", menu))
+    await bench.reopen()
+    branch = bench.store._branch
+    ann.pull()
+    for name in ("New", "Newer"):
+        ann.put("Shop", name)
+        ann.share()
+
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    for place, work in {
+        "subprocess.Popen": bench.store.contents([menu.entry.digest]),
+        "asyncio.create_subprocess_exec": bench.store.save([asked("Shop", publish("More"))]),
+    }.items():
+        branch._reading.close()
+        with monkeypatch.context() as patched:
+            patched.setattr(place, refused)
+            with pytest.raises(StoreError, match="git cannot be started: Resource temporarily"):
+                await work
+    build_all = Sources.build_all
+
+    def ended(sources: Sources, *rest: Any) -> None:
+        monkeypatch.setattr(Sources, "build_all", build_all)
+        raise StoreError("git cannot be started")
+
+    monkeypatch.setattr(Sources, "build_all", ended)
+    with pytest.raises(StoreError):
+        await bench.store.nudge()
+    async with asyncio.timeout(60):
+        while branch.trouble is not None or branch.current is None:
+            with suppress(StoreError):
+                await bench.store.nudge()
+            await asyncio.sleep(0.01)
+    heads, log = await bench.store.labels(), await bench.store.change_sets("Shop", 0, 100)
+    assert set(await held(bench, "Shop")) == {"Menu", "New", "Newer"}
+    await bench.reopen_elsewhere(tmp_path / "another clone")
+    assert (await bench.store.labels(), await bench.store.change_sets("Shop", 0, 100)) == (
+        heads,
+        log,
+    )
 
 
 def push_often(ann: Person) -> list[str]:
