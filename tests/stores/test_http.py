@@ -18,7 +18,7 @@ from gatesync.publisher.service import Publisher
 from gatesync.publisher.token_registry import TokenRegistry
 from gatesync.publisher.tokens import Role, TokenFile
 from gatesync.stores.http import HttpRetriever
-from gatesync.stores.store import StoreError
+from gatesync.stores.store import StoreError, has_weak_history
 from gatesync.stores.wire import frame_path, pack_contents
 from gatesync.web.app import AppState
 from gatesync.web.client import AnsweredError, Response, UnreachableError, open_client
@@ -152,3 +152,18 @@ async def test_behind_without_a_head_is_a_no_like_any_other(body: bytes) -> None
     with pytest.raises(StoreError) as caught:
         await HttpRetriever(liar).changes("L", Cursor("e", 1))  # type: ignore[arg-type]
     assert type(caught.value) is StoreError
+
+
+@pytest.mark.promise(6)
+async def test_a_list_says_how_weak_the_history_is_that_it_comes_from(
+    bench: HttpBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git and shares are that: what is read of them by way of a publisher is no better proof."""
+    retriever = HttpRetriever(bench.client)
+    await bench.store.save([asked("Shop", publish("Menu"))])
+    await retriever.manifest("Shop")
+    assert not has_weak_history(retriever)
+    monkeypatch.setattr(bench._publisher.saver, "weak_history", True, raising=False)
+    await bench.store.save([asked("Shop", publish("Bread"))])
+    await retriever.manifest("Shop")
+    assert has_weak_history(retriever)

@@ -18,7 +18,7 @@ from gatesync.publisher.contents import Frames, begin_pull, in_pull
 from gatesync.publisher.rights import check_reading
 from gatesync.publisher.service import Publisher
 from gatesync.publisher.tokens import Principal
-from gatesync.stores.store import PAGE_ATTESTATIONS
+from gatesync.stores.store import PAGE_ATTESTATIONS, has_weak_history
 from gatesync.stores.wire import (
     AttestationsAnswer,
     DeltaAnswer,
@@ -85,7 +85,8 @@ async def get_manifest(
 
     async def make() -> tuple[bytes, bool]:
         page = await saver.manifest(label, at=at, after=after, limit=limit, at_least=at_least)
-        return msgspec.json.encode(ManifestAnswer(page)), page.head == head
+        answer = ManifestAnswer(page, weak_history=has_weak_history(saver))
+        return msgspec.json.encode(answer), page.head == head
 
     if at_least is None and at in (None, head.cursor):
         body = await _once(request, ("manifest", after, str(limit)), head, make)

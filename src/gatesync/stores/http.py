@@ -67,6 +67,7 @@ class HttpRetriever:
 
     Attributes:
         on_wait: called with the seconds of each such wait when it begins.
+        weak_history: whether the publisher's store has one, as its last list said (promise 6).
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class HttpRetriever:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.on_wait: Callable[[float], None] = lambda _: None
+        self.weak_history = False
         self._client = client
         self._cache = client.at(contents_url) if contents_url else None
         self._cache_trusted_from = float("-inf")
@@ -123,6 +125,7 @@ class HttpRetriever:
             params += [("epoch", at_least.epoch), ("revision", at_least.revision)]
         wanted = at or at_least
         answer = await self._get("/v1/manifest", ManifestAnswer, params, wanted=wanted)
+        self.weak_history = answer.weak_history
         return answer.page
 
     async def digest_at(self, label: str, cursor: Cursor) -> LabelDigest | None:

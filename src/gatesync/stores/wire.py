@@ -69,9 +69,10 @@ class DeltaAnswer(msgspec.Struct, frozen=True):
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True):
-    """See `ManifestPage`."""
+    """See `ManifestPage`; `weak_history` says how strong a proof of removal it is."""
 
     page: ManifestPage
+    weak_history: bool = False
     format: Literal["gatesync.http/1"] = WIRE_FORMAT
 
 
