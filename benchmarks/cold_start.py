@@ -28,18 +28,23 @@ from typing import Any
 
 import msgspec
 
+from at_hand import seconds_at_hand
 from databases import MissingError, database, driver
 from figures import Target, print_figure, print_skipped
 from filling import fill
 from gatesync.artifacts.changes import Entry
+from gatesync.cli.logs import configure_logs
+from gatesync.config import LogFormat, LogLevel
 from gatesync.stores.sql import open_sql_store
 from parts import GATESYNC, free_port, role, wait_until
 from starting import EMPTY, Node, Start, median_start
 
 WAYS = ("database", "http", "cache")
 _WHY = (
-    "The floor is the processor time of the gateway alone, without that of an empty start, over "
-    "the limit: each digest, the label's digest, the engine's entries, and the disk's copy."
+    "The floor is the limit, and what a start takes of a processor with everything at hand, over "
+    "the limit, all of this run: SHA-256 of each content, the label's digest, who wins which name "
+    "and path, and the engine's map. That is about as much again as the driver's read. What there "
+    "is beside it, by way, is in docs/benchmarks."
 )
 RATIO = Target("ratio", at_most=2.0, why=_WHY)
 LINEAR = Target(
@@ -63,6 +68,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is told")
     options = parser.parse_args()
+    configure_logs(LogFormat.JSON, LogLevel.ERROR)
     name = "postgresql"
     try:
         with database(name) as url, tempfile.TemporaryDirectory(prefix="gatesync-bench-") as folder:
@@ -83,6 +89,7 @@ def _measure_all(folder: Path, url: str, options: argparse.Namespace) -> None:
     )
     nodes = _Nodes(folder, served, url)
     measured: dict[tuple[int, str], list[Start]] = {}
+    at_hand: dict[int, list[float]] = {count: [] for count in counts}
     for count in counts:
         limits: dict[str, list[float]] = {way: [] for way in WAYS}
         rounds = range(options.rounds)
@@ -94,7 +101,9 @@ def _measure_all(folder: Path, url: str, options: argparse.Namespace) -> None:
                     for each in _with_empty(count):
                         start = nodes.start(way, each, f"{count}-{number}")
                         measured.setdefault((each, way), []).append(start)
-                    limits[way].append(_read_rows(url, _label(count), count))
+                    seconds, rows = _read_rows(url, _label(count), count)
+                    limits[way].append(seconds)
+                at_hand[count].append(seconds_at_hand(rows))
         for _ in rounds:
             for each in _with_empty(count):
                 start = nodes.last("http", each).start(each)
@@ -104,7 +113,8 @@ def _measure_all(folder: Path, url: str, options: argparse.Namespace) -> None:
         medians = {which: median_start(starts) for which, starts in measured.items()}
         for way, read in limits.items():
             figures = medians[count, way], medians.get((0, way)), statistics.median(read)
-            _print(way, count, *figures, size=options.size, rounds=len(rounds))
+            more = statistics.median(at_hand[count])
+            _print(way, count, *figures, more, size=options.size, rounds=len(rounds))
     for way in WAYS:
         _print_linear(way, counts, medians)
 
@@ -159,15 +169,15 @@ def _token(control: Path, counts: Sequence[int]) -> str:
     return done.strip()
 
 
-def _read_rows(url: str, label: str, artifacts: int) -> float:
-    """Seconds in which psycopg reads what a gateway needs, into objects."""
+def _read_rows(url: str, label: str, artifacts: int) -> tuple[float, list[tuple[Any, ...]]]:
+    """Seconds in which psycopg reads what a gateway needs into objects, and these."""
     run, close = driver(url)
     started = time.perf_counter()
     rows = run(ROWS, (label,), binary=True).fetchall()
     seconds = time.perf_counter() - started
     close()
     assert len(rows) == artifacts
-    return seconds
+    return seconds, rows
 
 
 def _read_cache(path: Path, artifacts: int) -> float:
@@ -183,7 +193,15 @@ def _read_cache(path: Path, artifacts: int) -> float:
 
 
 def _print(
-    way: str, count: int, start: Start, empty: Start | None, limit: float, *, size: int, rounds: int
+    way: str,
+    count: int,
+    start: Start,
+    empty: Start | None,
+    limit: float,
+    at_hand: float,
+    *,
+    size: int,
+    rounds: int,
 ) -> None:
     series = {"database": "from PostgreSQL", "http": "over HTTP", "cache": "from its cache"}[way]
     of = {"cache": "sqlite3"}.get(way, "psycopg")
@@ -198,7 +216,7 @@ def _print(
             "cpu_ratio": round(cpu / limit, 2),
             "ratio_whole": round(start.seconds / limit, 2),
             "target": RATIO,
-            "floor": {"cpu_ratio": round(cpu / limit, 2)},
+            "floor": {"ratio": round((limit + at_hand) / limit, 2), "at_hand": round(at_hand, 3)},
         }
     print_figure(
         "cold_start",

@@ -304,6 +304,24 @@ async def test_changes_that_come_while_a_batch_is_written_are_in_the_next(tmp_pa
     assert not pending.dirty
 
 
+async def test_what_a_start_holds_is_written_once_it_is_over(tmp_path: Path) -> None:
+    history = History()
+    history.publish("menu")
+    async with open_cache(tmp_path, interval=0.01) as cache:
+        node = Node(cache)
+        cache.hold()
+        node.take(history)
+        async with asyncio.timeout(60):
+            assert await cache.flush(), "a flush waits for nothing"
+            assert cache.counts.writes == 1
+            history.publish("bread")
+            node.take(history)
+            cache.release()
+            while cache.counts.writes < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    assert (await held(tmp_path)).labels["L"].entries.keys() == {id_of("menu"), id_of("bread")}
+
+
 async def test_writes_follow_by_themselves_and_many_changes_share_one(tmp_path: Path) -> None:
     history = History()
     async with open_cache(tmp_path, interval=0.01) as cache:

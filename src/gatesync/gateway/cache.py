@@ -8,7 +8,7 @@
 
 The last two only note what is to be written. A task writes it a tenth of a second later, in one
 transaction and in a thread of its own: nobody waits for a disk, and the file never holds half of
-a step.
+a step. While a node starts it is written once that is over (`hold`).
 """
 
 import asyncio
