@@ -43,6 +43,7 @@ from gatesync.events.nats_credentials import (
 from gatesync.events.nats_server import run_nats_server
 from gatesync.private_file import write_private_file
 from gatesync.publisher.audit import Event
+from gatesync.publisher.audit_commits import recorded_commit
 from gatesync.publisher.audit_file import AuditError, AuditFile
 from gatesync.publisher.audit_http import AuditLayer
 from gatesync.publisher.audit_log import AuditLog, open_audit_log
@@ -135,7 +136,9 @@ async def publisher_role(
             signer=keys.signer,
             known_node=registry.node,
         )
-        adopter = share_adopter(settings, saver, publisher.committer.submit, name)
+        commit = publisher.committer.submit
+        taking_over = recorded_commit(commit, audit, "take over", str(settings.share.source))
+        adopter = share_adopter(settings, saver, taking_over, name)
 
         async def ready() -> tuple[bool, dict[str, str]]:
             error = publisher.announcer.store_error

@@ -33,7 +33,17 @@ from gatesync.publisher.tokens import Principal
 from gatesync.web.app import ForbiddenError, NotFoundError
 from gatesync.web.guard import Receive, Scope, Send
 
-__all__ = ["AuditAnswer", "AuditLayer", "Draft", "draft_of", "get_audit", "get_audit_verification"]
+__all__ = [
+    "AuditAnswer",
+    "AuditLayer",
+    "Draft",
+    "draft_of",
+    "get_audit",
+    "get_audit_verification",
+    "revisions_of",
+    "shortened",
+    "touched_by",
+]
 
 ARTIFACTS_MAX: Final = 20  # named in one entry; of more only the count is told
 REASONS_MAX: Final = 5
@@ -94,8 +104,8 @@ class Draft:
     def done(self, answer: ChangeAnswer) -> None:
         """Tell what a change has become."""
         if answer.change_sets:
-            self._tell(artifacts=_touched(answer.change_sets))
-        self._tell(revisions=_revisions(answer.change_sets), reasons=_short(answer.refused))
+            self._tell(artifacts=touched_by(answer.change_sets))
+        self._tell(revisions=revisions_of(answer.change_sets), reasons=shortened(answer.refused))
         if answer.repeated:
             self._tell(outcome="repeated")
         elif answer.refused and not answer.change_sets:
@@ -124,7 +134,7 @@ class Draft:
         if isinstance(user, Principal):
             who = Who(id=user.id, role=user.role.value, token=user.token_id)
         self._tell(time=self._log.now(), who=who, address=_address(self._scope), outcome=outcome)
-        if said := _short(reasons):
+        if said := shortened(reasons):
             self._tell(reasons=said)
 
     def _tell(self, **changes: Any) -> None:
@@ -246,8 +256,8 @@ def _log_of(request: _Ask) -> AuditLog:
     return log
 
 
-def _touched(change_sets: Iterable[ChangeSet]) -> tuple[Touched, ...]:
-    """The artifacts that were changed, each once however many labels have it."""
+def touched_by(change_sets: Iterable[ChangeSet]) -> tuple[Touched, ...]:
+    """The artifacts that were changed, each once however many labels have it; the first ones."""
     found: dict[tuple[str, str], Touched] = {}
     for change_set in change_sets:
         for change in change_set.changes:
@@ -260,7 +270,8 @@ def _touched(change_sets: Iterable[ChangeSet]) -> tuple[Touched, ...]:
     return tuple(found.values())
 
 
-def _revisions(change_sets: Iterable[ChangeSet]) -> tuple[Revisions, ...]:
+def revisions_of(change_sets: Iterable[ChangeSet]) -> tuple[Revisions, ...]:
+    """What a change became, label by label."""
     found: dict[str, Revisions] = {}
     for each in change_sets:
         known = found.get(each.label)
@@ -289,7 +300,8 @@ class _Problem(msgspec.Struct):
     reasons: tuple[str, ...] = ()
 
 
-def _short(reasons: Iterable[str]) -> tuple[str, ...]:
+def shortened(reasons: Iterable[str]) -> tuple[str, ...]:
+    """The first of these reasons, none of them long, and how many more there are."""
     said = [_text(each) for each in reasons]
     more = len(said) - REASONS_MAX
     return (*said[:REASONS_MAX], f"and {more} more") if more > 0 else tuple(said)
