@@ -33,7 +33,8 @@ FASTER = Target(
     "times_faster",
     at_least=5.0,
     why="All processes of ours share the cores. The floor is the processor time that a change "
-    "takes of all of them, over the cores: no order of work can be faster than that.",
+    "takes of all of them, over the cores: no order of work can be faster than that. Half of the "
+    "time is the request's own: HTTP, the commit and the audit log, which both wait for the disk.",
 )
 START_FASTER = Target(
     "times_faster",
@@ -41,6 +42,8 @@ START_FASTER = Target(
     why="The floor is the same start with nothing to load: Python, the libraries, the first "
     "questions to the publisher.",
 )
+
+REST = 0.15  # seconds after each turn, for what either side writes down behind its answer
 
 MEMORY_WHY = "Python, its libraries, and the bytes that are served."
 
@@ -51,7 +54,7 @@ def main() -> None:
     parser.add_argument("--gateways", type=int, default=10)
     parser.add_argument("--artifacts", type=int, default=10_000, help="that a start loads")
     parser.add_argument("--size", type=int, default=4_096, help="bytes of each, canonical")
-    parser.add_argument("--rounds", type=int, default=50, help="changes")
+    parser.add_argument("--rounds", type=int, default=40, help="changes")
     parser.add_argument("--starts", type=int, default=3, help="of which the median is told; or 0")
     options = parser.parse_args()
     try:
@@ -79,19 +82,21 @@ async def _changes(folder: Path, options: argparse.Namespace) -> None:
         clients = _start_clients(stack.enter_context(ExitStack()), theirs, count)
         await theirs.source.until_reported(count)  # nothing to load, which each has reported
         took: dict[str, list[float]] = {"ours": [], "inline": [], "fetched": []}
-        spent: list[float] = []
+        spent: list[dict[str, float]] = []
         for edit in range(options.rounds + 5):
             number = edit % 5
             before = ours.cpu_seconds()
             mine = await ours.publish(number, size, edit, count)
-            cpu = ours.cpu_seconds() - before
-            measured = {
-                "ours": mine,
-                "inline": await theirs.publish(number, size, edit, count, inline=True),
-                "fetched": await theirs.publish(number, size, edit, count, inline=False),
-            }
+            cpu = {k: (now - before[k]) * 1000 for k, now in ours.cpu_seconds().items()}
+            measured = {"ours": mine}
+            for way in ("inline", "fetched"):
+                await asyncio.sleep(REST)
+                measured[way] = await theirs.publish(
+                    number, size, edit, count, inline=way == "inline"
+                )
+            await asyncio.sleep(REST)
             if edit >= 5:  # the first ones warm up caches and connections
-                spent.append(cpu * 1000)
+                spent.append(cpu)
                 for way, each in measured.items():
                     took[way].append(each)
         memory = {
@@ -100,8 +105,12 @@ async def _changes(folder: Path, options: argparse.Namespace) -> None:
         }
     figures = milliseconds(took["ours"])
     cores = os.cpu_count() or 1
-    floor = {"cpu_ms": round(statistics.mean(spent), 2), "cores": cores}
-    floor["ms_if_all_cores_were_busy"] = round(statistics.mean(spent) / cores, 2)
+    cpu_ms = {who: round(statistics.mean(each[who] for each in spent), 2) for who in spent[0]}
+    floor = {
+        "cpu_ms": cpu_ms,
+        "cores": cores,
+        "ms_if_all_cores_were_busy": round(sum(cpu_ms.values()) / cores, 2),
+    }
     for way in ("inline", "fetched"):
         limit = milliseconds(took[way])
         faster = round(limit["p50"] / figures["p50"], 2)

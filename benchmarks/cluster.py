@@ -60,11 +60,16 @@ class Cluster:
         self.pids.append(process.pid)
         return process
 
-    def cpu_seconds(self) -> float:
-        """What all of its processes have taken of the cores since they started."""
-        trees = [psutil.Process(pid) for pid in self.pids]
-        children = [each for tree in trees for each in tree.children(recursive=True)]
-        return sum(cpu_seconds(each.pid) for each in [*trees, *children])
+    def cpu_seconds(self) -> dict[str, float]:
+        """What its processes have taken of the cores since they started, by what they are."""
+        names = ("broker", "publisher", *("gateways" for _ in self.pids[2:]))
+        spent = dict.fromkeys(names, 0.0)
+        for name, pid in zip(names, self.pids, strict=True):
+            tree = psutil.Process(pid)
+            spent[name] += sum(
+                cpu_seconds(each.pid) for each in [tree, *tree.children(recursive=True)]
+            )
+        return spent
 
     async def until_ready(self, gateways: int) -> None:
         """Wait until so many gateways have reported that they are ready."""
