@@ -244,7 +244,7 @@ def _rows_alone(name: str, folder: str) -> float:
             rates = []
             for _ in range(3):
                 trips = []
-                for _ in range(40):
+                for _ in range(6_000 // 64):
                     trip, head = _planned(
                         connection, head, [_request(next(numbers)) for _ in range(64)]
                     )
