@@ -141,7 +141,7 @@ class _Nodes:
         name = f"{way}-{name}-{'full' if count else 'empty'}"
         node = Node(self._folder, name, label, self.token, self._served, more)
         self._last[way, count] = node
-        return node.start(count)
+        return node.start(count, kept=way == "http")  # it is started from its disk afterwards
 
     def last(self, way: str, count: int) -> Node:
         """The newest of its kind, with what it has on its disk."""

@@ -81,7 +81,7 @@ def _profile(folder: Path, url: str, options: argparse.Namespace) -> Path:
         wait_until(f"{served}/health/ready")
         token = node_token(control)
         warm = Node(folder, "warm", LABEL, token, served, more)
-        warm.start(options.artifacts)  # the publisher has made its frames
+        warm.start(options.artifacts, kept=True)  # and the publisher has made its frames
         node = Node(folder, "profiled", LABEL, token, served, more)
         _start_profiled(folder, warm if options.way == "cache" else node, output)
     return output

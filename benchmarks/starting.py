@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sqlite3
 import statistics
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -59,8 +60,11 @@ class Node:
             f"[apim.event_hub]\nenable = false\nservice_url = '{url}'\n{more}"
         )
 
-    def start(self, artifacts: int) -> Start:
-        """Start it, see that it has so many artifacts, and end it."""
+    def start(self, artifacts: int, *, kept: bool = False) -> Start:
+        """Start it, see that it has so many artifacts, and end it; once its disk has them: `kept`.
+
+        A node writes its disk when its start is over, and has five seconds for that at its end.
+        """
         with until_ready() as wait:
             started = time.perf_counter()
             with role("gateway", self.config, self._folder / "gateway.log") as process:
@@ -69,6 +73,8 @@ class Node:
                 start = Start(seconds, cpu_seconds(process.pid), _peak_mb(process.pid))
                 applied = _applied(self.port, self.data / "admin.token")
                 assert applied == artifacts, f"it has {applied} artifacts"
+                if kept:
+                    _until_kept(self.data / "cache" / "cache.db", artifacts)
         return start
 
 
@@ -96,6 +102,19 @@ def until_ready() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
                 yield wait
             finally:
                 del os.environ["NOTIFY_SOCKET"]
+
+
+def _until_kept(path: Path, artifacts: int) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        with (
+            suppress(sqlite3.OperationalError),  # it is made just now
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as cache,
+        ):
+            if cache.execute("SELECT count(*) FROM content").fetchone() == (artifacts,):
+                return
+        time.sleep(0.05)
+    raise TimeoutError
 
 
 def _applied(port: int, token: Path) -> int:
