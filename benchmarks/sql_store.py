@@ -57,7 +57,7 @@ TARGET_AT_64 = Target(
     at_least=2.5,
     why="A group shares the wait for the disk and the trips to the server, not the rows. The floor "
     "is the bare driver that writes the very rows of these publishes, planned before, 64 in a "
-    "transaction. On SQLite that stops us: eight of these rows stand in an index at a random "
+    "transaction. On SQLite that stops us: seven of their entries stand in an index at a random "
     "place, and each writes a page. On the servers it is planning and the publishers' own turns, "
     "on the two cores that the server has, too; a disk that is slower raises the ratio.",
 )
