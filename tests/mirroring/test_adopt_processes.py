@@ -57,6 +57,9 @@ def test_what_others_write_into_a_share_is_served(tmp_path: Path) -> None:
         assert node.held()["b"] == before["b"]
         until(lambda: f"{sequence_file('b')}:2: not well-formed XML" in adopted(node), "it is told")
         assert "not taken over" in process.said()
+        entries = node.ask("/v1/audit").json()["entries"]
+        taken = [each for each in entries if each["verb"] == "take over"]
+        assert {e["name"] for each in taken for e in each["artifacts"]} >= {"Menu", "a", "c"}
 
         served = node.held()
         share.rename(tmp_path / "away")
