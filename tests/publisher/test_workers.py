@@ -6,6 +6,7 @@ from gatesync.publisher.tokens import Principal, Role
 from gatesync.publisher.workers import (
     FORGET_SECONDS,
     RUNNERS_MAX,
+    SOURCES_MAX,
     Workers,
     WorkersReport,
     WorkerState,
@@ -119,3 +120,12 @@ def test_there_is_an_end_to_what_is_remembered() -> None:
 )
 def test_who_may_report_for_a_runner(who: Principal, may: bool) -> None:
     assert may_report_workers(who, "m1") is may
+
+
+def test_a_runner_that_reports_of_ever_more_sources_pushes_out_nobody_else() -> None:
+    workers = Workers()
+    workers.receive(report("m1", "mine"))
+    for number in range(RUNNERS_MAX + 5):
+        workers.receive(report("m2", f"w{number}", source=f"/{number}"))
+    assert "mine" in seen(workers)
+    assert len(workers.rows()) == 1 + SOURCES_MAX

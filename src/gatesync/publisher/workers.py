@@ -31,6 +31,7 @@ __all__ = [
 WORKERS_FORMAT: Final = "gatesync.workers/1"
 LOST_INTERVALS: Final = 3  # a runner that is silent for so many is lost
 FORGET_SECONDS: Final = 7 * 86_400.0
+SOURCES_MAX: Final = 16  # of one runner
 RUNNERS_MAX: Final = 1_000  # whose reports are remembered; more is somebody's mistake
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
@@ -117,6 +118,9 @@ class Workers:
         self._forget()
         self._heard.pop((report.runner, report.source), None)  # so that the newest stand last
         self._heard[report.runner, report.source] = self._clock(), report
+        own = [each for each in self._heard if each[0] == report.runner]
+        for each in own[:-SOURCES_MAX]:  # one node's reports push out nobody else's
+            del self._heard[each]
         if len(self._heard) > RUNNERS_MAX:
             del self._heard[next(iter(self._heard))]
 
