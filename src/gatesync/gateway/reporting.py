@@ -89,7 +89,8 @@ class Reporter:
         """
         self._took.update(dict.fromkeys(labels, max(1, took_us)))
         self._waiting.update(labels)
-        hub, idle = self.informer.hub, not (self._due.is_set() or self._saying)
+        hub = self.informer.hub
+        idle = not (self._due.is_set() or self._saying or self._retiring)
         if idle and hub is not None and hub.connected and self._pace.spares(self._clock()):
             await self._say()  # on the way of every change: no other task has a part in it
         else:
