@@ -28,6 +28,7 @@ CHARTS = {
     "memory_by_gateways": Chart("A publisher's memory for its gateways", "gateways", "kB in all"),
     "memory_by_artifacts": Chart("A gateway's peak of memory", "artifacts of 4 kB", "MB"),
 }
+PROFILES = "Where the time of each goes is in [profiles.md](profiles.md)."
 UNITS = {"ratio": "times the limit", "times_faster": "times faster"}
 _SHOWN = {"benchmark", "what", "machine", "plots", "peer", "target", "met", "floor", "why", "limit"}
 _SHOWN |= {"p50", "p99", "max", "n", "value", "unit", "ratio", "times_faster"}
@@ -129,7 +130,7 @@ def _missed(lines: Iterable[Mapping[str, Any]]) -> str:
         for line in lines
         if line.get("met") is False
     ]
-    return _section("Missed, and why", "\n".join(rows)) if rows else ""
+    return _section("Missed, and why", f"{PROFILES}\n\n" + "\n".join(rows)) if rows else ""
 
 
 def _not_measured(lines: Iterable[Mapping[str, Any]]) -> str:
