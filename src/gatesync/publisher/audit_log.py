@@ -105,7 +105,8 @@ class AuditLog:
     def put(self, event: Event) -> asyncio.Future[None]:
         """Have an entry written; the result is there once the system has it, or could not take it.
 
-        Where it could not, the future has an `AuditError`, and the entry is tried again.
+        Where it could not, the future has an `AuditError`, and the entry is tried again. It is
+        written, too, where nobody waits for that any more.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_heard)
@@ -120,16 +121,15 @@ class AuditLog:
 
     async def record(self, event: Event) -> None:
         """Write an entry before going on; a failure is told in the log, and holds up nobody."""
-        written = self.put(event)
         with contextlib.suppress(AuditError, TimeoutError):
             async with asyncio.timeout(WAIT_SECONDS):
-                await asyncio.shield(written)
+                await self.put(event)
 
     async def demand(self, event: Event) -> None:
         """Write an entry before going on. Raises `AuditError` where that cannot be done."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                await asyncio.shield(self.put(event))
+                await self.put(event)
         except TimeoutError:
             raise AuditError(f"{self._file.path}: is not written to within a moment") from None
 
@@ -144,6 +144,7 @@ class AuditLog:
             self._finish()
 
     async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
             if not self._waiting:
@@ -151,7 +152,7 @@ class AuditLog:
                 continue
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             events = [event for event, _ in batch]
-            writing = asyncio.create_task(asyncio.to_thread(self._file.append, events))
+            writing = loop.run_in_executor(None, self._file.append, events)
             try:
                 await asyncio.wait({writing})
             except asyncio.CancelledError:
@@ -160,7 +161,7 @@ class AuditLog:
                 raise
             self._take_in(batch, writing)
 
-    def _take_in(self, batch: list[_Waiting], writing: asyncio.Task[AuditHead]) -> None:
+    def _take_in(self, batch: list[_Waiting], writing: asyncio.Future[AuditHead]) -> None:
         error = writing.exception()
         if isinstance(error, AuditError):
             self._waiting.extendleft(reversed(batch))
