@@ -57,12 +57,16 @@ class Committer:
             StoreError: the store failed, perhaps after it had saved; repeating the request
                 with its key is safe.
         """
+        return await self.hand_in(request)
+
+    def hand_in(self, request: SaveRequest) -> asyncio.Future[_Answer]:
+        """The same, of which several may go into one commit; the future is for the caller alone."""
         if self._ended:
             raise StoreError(ENDED)
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         self._work.set()
-        return await answer
+        return answer
 
     async def run(self) -> None:
         """Commit until cancelled. Whoever still waits then is told so, and may repeat."""
@@ -113,9 +117,9 @@ class Committer:
         for (request, _), answer in zip(batch, answers, strict=True):
             if isinstance(answer, SaveOutcome) and answer.change_sets and not answer.repeated:
                 self.saved_requests += 1
+                await self._saved(request, answer)
                 for change_set in answer.change_sets:
                     _log.info("committed", change=change_set.id, changes=len(change_set.changes))
-                await self._saved(request, answer)
 
 
 def _fail(batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]], error: StoreError) -> None:

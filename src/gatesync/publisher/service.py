@@ -181,12 +181,9 @@ class Publisher:
         else:
             requests, left_out = prepare(request, key, stamp)
         await check_tenants(requests, self.saver, tenants)
-        async with asyncio.TaskGroup() as tasks:
-            answers = [tasks.create_task(self._submit(each)) for each in requests]
         results: list[SaveOutcome | Refused] = []
         failures: list[StoreError] = []
-        for task in answers:
-            result = task.result()
+        for result in await self._submit(requests):
             if isinstance(result, StoreError):
                 failures.append(result)
             elif isinstance(result, Refused) and not request.skip_invalid:
@@ -309,11 +306,21 @@ class Publisher:
             return Verdict(node, held.label, "drift", held.revision, waiting[0].reason)
         return Verdict(node, held.label, "in step", held.revision)
 
-    async def _submit(self, request: SaveRequest) -> SaveOutcome | Refused | StoreError:
+    async def _submit(
+        self, requests: list[SaveRequest]
+    ) -> list[SaveOutcome | Refused | StoreError]:
+        answers: list[SaveOutcome | Refused | StoreError] = []
+        waiting = [self.committer.hand_in(each) for each in requests]
         try:
-            return await self.committer.submit(request)
-        except StoreError as error:
-            return error
+            for each in waiting:
+                try:
+                    answers.append(await each)
+                except StoreError as error:
+                    answers.append(error)
+        finally:
+            for each in waiting:
+                each.cancel()  # whoever asked is gone; where they are not, all are done
+        return answers
 
     async def _keep_receipts(self, book: ReceiptBook) -> None:
         booking = Booking(
