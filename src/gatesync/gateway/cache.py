@@ -6,7 +6,7 @@
         cache.follow(log, touched)                     # the log moved
         cache.applied(applied, touched, contents)      # the engine took this
 
-The last two only note what is to be written. A task writes it a tenth of a second later, in one
+The last two only note what is to be written. A task writes it half a second later, in one
 transaction and in a thread of its own: nobody waits for a disk, and the file never holds half of
 a step. While a node starts it is written once that is over (`hold`).
 """
@@ -31,7 +31,7 @@ from gatesync.gateway.log import LabelLog
 
 __all__ = ["Cache", "CacheCounts", "CacheInUseError", "Remembered", "open_cache"]
 
-WRITE_SECONDS: Final = 0.1  # after a change, so that its report and what follows it go first
+WRITE_SECONDS: Final = 0.5  # after a change, so that its report and what follows it go first
 HELD_SECONDS: Final = 10.0  # between writes of a start: if it is ended, so much is fetched again
 RETRY_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0  # for what is still to be written at the end
