@@ -1,7 +1,7 @@
 """Group commit: whatever waits goes into the next transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -19,6 +19,7 @@ ENDED = "this publisher is stopping; repeat the request with its key at another 
 _log = structlog.get_logger("gatesync.publisher")
 
 _Answer = SaveOutcome | Refused
+_Asked = tuple[SaveRequest, asyncio.Future[_Answer]]
 
 
 class Committer:
@@ -45,8 +46,8 @@ class Committer:
         self._saver = saver
         self._saved = saved
         self._signer = signer
-        self._waiting: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
-        self._batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]] = []
+        self._waiting: list[_Asked] = []
+        self._batch: list[_Asked] = []
         self._work = asyncio.Event()
         self._ended = False
 
@@ -83,7 +84,7 @@ class Committer:
             _fail(self._batch, StoreError(ENDED, unsure=True))
             _fail(self._waiting, StoreError(ENDED))
 
-    def _take(self) -> list[tuple[SaveRequest, asyncio.Future[_Answer]]]:
+    def _take(self) -> list[_Asked]:
         size = 0
         for number, (request, _) in enumerate(self._waiting):
             size += _size(request)
@@ -94,7 +95,7 @@ class Committer:
         batch, self._waiting = self._waiting[:number], self._waiting[number:]
         return batch
 
-    async def _commit(self, batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]]) -> None:
+    async def _commit(self, batch: list[_Asked]) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
         signer = self._signer()
@@ -111,18 +112,29 @@ class Committer:
             return
         self.store_error = ""
         self.commits += 1
-        for (_, waiting), answer in zip(batch, answers, strict=True):
-            if not waiting.done():
-                waiting.set_result(answer)
+        # In the next turn, after the event: many wait for that. A broker holds up no answer.
+        asyncio.get_running_loop().call_soon(_answer, batch, answers)
         for (request, _), answer in zip(batch, answers, strict=True):
             if isinstance(answer, SaveOutcome) and answer.change_sets and not answer.repeated:
                 self.saved_requests += 1
                 await self._saved(request, answer)
-                for change_set in answer.change_sets:
-                    _log.info("committed", change=change_set.id, changes=len(change_set.changes))
 
 
-def _fail(batch: list[tuple[SaveRequest, asyncio.Future[_Answer]]], error: StoreError) -> None:
+def _answer(batch: list[_Asked], answers: Sequence[_Answer]) -> None:
+    for (_, waiting), answer in zip(batch, answers, strict=True):
+        if not waiting.done():
+            waiting.set_result(answer)
+    asyncio.get_running_loop().call_soon(_log_all, answers)  # after those who wait
+
+
+def _log_all(answers: Sequence[_Answer]) -> None:
+    for answer in answers:
+        if isinstance(answer, SaveOutcome) and not answer.repeated:
+            for change_set in answer.change_sets:
+                _log.info("committed", change=change_set.id, changes=len(change_set.changes))
+
+
+def _fail(batch: list[_Asked], error: StoreError) -> None:
     for _, waiting in batch:
         if not waiting.done():  # each its own: what is raised remembers where
             waiting.set_exception(StoreError(str(error), unsure=error.unsure))
