@@ -76,6 +76,7 @@ async def serve(
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # who asks is who is connected, whatever it says of itself
         lifespan="off",
         date_header=False,
         server_header=False,
