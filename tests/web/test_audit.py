@@ -51,7 +51,7 @@ def entries(made: Place, **asked: str) -> list[dict[str, Any]]:
 
 
 def test_a_change_is_written_with_who_where_what_and_its_revisions(publisher: Place) -> None:
-    headers = {"Idempotency-Key": "first-time"}
+    headers = {"Idempotency-Key": "first-time", "X-Forwarded-For": "192.0.2.1"}
     for outcome in ("done", "repeated"):
         body = publishing(document("first"), document("second"), label=LABEL, sender="ci@build-7")
         answer = publisher.ask("/v1/changes", method="POST", body=body, headers=headers)
