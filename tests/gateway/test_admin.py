@@ -123,13 +123,13 @@ def test_everything_is_not_undeployed_at_once(here: Place) -> None:
 def test_readiness_says_how_far_each_label_is_and_names_no_artifact(here: Place) -> None:
     publish(here, "not named in readiness")
     until(lambda: status_of(here)["labels"][0]["applied_revision"] > 0, "it was tried")
+    until(lambda: here.health().json()["cache"]["writes"] > 0, "its disk has it a moment later")
     answer = here.health()
     assert answer.status == 200
     found = answer.json()
     assert (found["node"], found["ready"], found["status"]) == (here.node, True, "ready")
     assert found["mode"] == "sync"
     assert found["cache"]["error"] == ""
-    assert found["cache"]["writes"] > 0
     (label,) = found["labels"]
     assert label["label"] == LABEL
     assert label["revision"] == label["applied_revision"] > 0
