@@ -283,7 +283,7 @@ class CacheFile:
         marks = ",".join("?" * len(digests))
         # By their places first: they are read in the order in which they lie there.
         places = f"SELECT id FROM content WHERE digest IN ({marks})"  # noqa: S608 (marks)
-        question = f"SELECT digest, body FROM content WHERE id IN ({places})"  # noqa: S608
+        question = f"SELECT digest, body FROM content WHERE id IN ({places})"  # noqa: S608 (marks)
         return db.execute(question, [key_of(each) for each in digests]).fetchall()
 
     def _read_one(

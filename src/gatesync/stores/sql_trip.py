@@ -175,7 +175,7 @@ class Trip:
             raise DBAPIError.instance(
                 None, None, error, module.Error, connection_invalidated=lost, dialect=dialect
             ) from error
-        except BaseException:
+        except BaseException:  # cancelled, too: answers that nobody read must not be the next one's
             self.give_up()
             raise
 
@@ -189,7 +189,7 @@ def _update(table: Table, names: tuple[str, ...], style: str) -> tuple[str, list
     setting = ", ".join(f"{name} = {mark}" for name in others)
     where = " AND ".join(f"{name} = {mark}" for name in keys)
     # Names of ours alone, no values.
-    return f"UPDATE {table.name} SET {setting} WHERE {where}", [*others, *keys]  # noqa: S608
+    return f"UPDATE {table.name} SET {setting} WHERE {where}", [*others, *keys]  # noqa: S608 (own names)
 
 
 def _one_by_one(cursor: Any, statements: Sequence[_Statement]) -> None:

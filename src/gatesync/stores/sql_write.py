@@ -127,8 +127,8 @@ def append(
                 write_batch(trip, loaded, written)
                 trip.start()
         trip.run()
-    except BaseException:
-        trip.give_up()  # where anything is under way
+    except BaseException:  # whatever ends it: nothing may stay under way on the connection
+        trip.give_up()
         raise
     return [_answer(request, known) for request in requests]
 
